@@ -1,0 +1,25 @@
+"""One kind of error for what the user can mend, and one place that prints it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class UserError(Exception):
+    """Bad input: the message says what was wrong, where (file, row, key), and what to do about it, on one line."""
+
+
+def fail(message: str) -> NoReturn:
+    """Print one line on standard error and leave with exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Run a command line's body; a `UserError` becomes one line and exit code 2, any other exception stays a traceback."""
+    try:
+        command()
+    except UserError as error:
+        fail(str(error))
