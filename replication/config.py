@@ -1,0 +1,423 @@
+"""The settings of every stage as dataclasses, and the only reader of params.yaml.
+
+A run's settings are, from weakest to strongest: the defaults below, `models.<model>` of params.yaml,
+`algorithms.<algorithm>` of params.yaml, and `--section.key value` on the command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+from replication.errors import UserError
+
+
+def _require(ok: bool, key: str, value: object, wanted: str) -> None:
+    if not ok:
+        raise UserError(f"{key} = {value!r} is not {wanted}: correct it in params.yaml or by --{key}")
+
+
+@dataclass
+class Source:
+    """Where a set of problems comes from: a hub data set at a pinned commit, or a local file of the same schema."""
+
+    path: str
+    """Hub id (owner/name), or path of a .jsonl or .parquet file"""
+    revision: str | None = None
+    """Commit of the hub data set; a hub id without one is refused"""
+    config: str | None = None
+    """Configuration (subset) name of the hub data set"""
+    split: str = "train"
+    """Split of the hub data set"""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Our column -> the source's column, where the names differ (question, final_answer, difficulty, topic)"""
+
+
+@dataclass
+class DataConfig:
+    """The problems to train on and to evaluate on."""
+
+    task: Literal["recurrence", "selfcheck", "files"] = "files"
+    """A synthetic task, or `files`: the sources named below"""
+    seed: int = 0
+    """Seed of the synthetic problems and of the drawn subset"""
+    train_problems: int = 51_000
+    """Problems to train on; from a source, a subset of this size is drawn with the seed"""
+    heldout_problems: int = 0
+    """Problems of the synthetic task to evaluate on, disjoint from the training ones"""
+    steps: int = 8
+    """Reasoning steps of a synthetic problem"""
+    train: Source | None = None
+    """Training problems, where the task is `files`"""
+    benchmarks: dict[str, Source] = field(default_factory=dict)
+    """Benchmark name -> its source; whatever occurs in one is removed from the training problems"""
+
+    def __post_init__(self) -> None:
+        _require(self.train_problems > 0, "data.train_problems", self.train_problems, "a positive whole number")
+        _require(self.heldout_problems >= 0, "data.heldout_problems", self.heldout_problems, "a whole number >= 0")
+        _require(self.steps > 0, "data.steps", self.steps, "a positive whole number")
+
+
+@dataclass
+class PolicyConfig:
+    """The policy: a pretrained checkpoint, or an architecture to warm-start from nothing."""
+
+    pretrained: str | None = None
+    """Hub id or folder of a causal LM; none: the architecture below is warm-started on the task"""
+    revision: str | None = None
+    """Commit of the hub model"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the weights in rollouts and evaluation"""
+    thinking: bool = False
+    """Qwen3's thinking mode in the chat template (the paper does not say; see docs/ledger.md)"""
+    hidden_size: int = 96
+    """Width"""
+    layers: int = 3
+    """Transformer blocks"""
+    heads: int = 4
+    """Query heads, each of width hidden_size / heads"""
+    kv_heads: int = 2
+    """Key and value heads"""
+    ffn_size: int = 256
+    """Width of the feed-forward layer"""
+
+
+@dataclass
+class WarmstartConfig:
+    """Supervised warm start of the small architecture on worked examples of the synthetic task."""
+
+    clean_steps: int = 270
+    """Optimizer steps on faultless examples"""
+    noisy_steps: int = 80
+    """Optimizer steps on examples in which some step results are wrong"""
+    noise: float = 0.25
+    """Share of wrong step results in the noisy examples"""
+    batch: int = 64
+    """Examples a step"""
+    lr: float = 4e-3
+    """Peak learning rate (AdamW, linear warm-up, cosine decay)"""
+    seed: int = 0
+    """Seed of the initial weights and of the examples"""
+
+
+@dataclass
+class RolloutConfig:
+    """How completions are sampled (method.md section 1)."""
+
+    group_size: int = 16
+    """G, completions a prompt"""
+    temperature: float = 1.0
+    """Sampling temperature; log-probabilities and uncertainties are taken at it too"""
+    segments: int = 16
+    """N, segments a completion at most"""
+    segment_tokens: int = 512
+    """L, tokens a segment; a completion has at most N x L tokens"""
+    max_rows: int = 256
+    """Completions in flight at once: bounds the KV cache"""
+
+    def __post_init__(self) -> None:
+        for key in ("group_size", "segments", "segment_tokens", "max_rows"):
+            _require(getattr(self, key) > 0, f"rollout.{key}", getattr(self, key), "a positive whole number")
+        _require(self.temperature > 0, "rollout.temperature", self.temperature, "a positive number")
+        _require(self.max_rows >= self.group_size, "rollout.max_rows", self.max_rows, "at least rollout.group_size")
+
+
+@dataclass
+class ErasureConfig:
+    """When a segment is erased (method.md sections 2 to 5)."""
+
+    fraction: float = 1.0
+    """Share of each group that rolls out with erasure, the rest plainly; 1 is the letter of the method [O]"""
+    uncertainty: Literal["surprisal", "entropy"] = "surprisal"
+    """H_t, the reading of "local autoregressive cross-entropy", in nats"""
+    window: int = 4
+    """w, tokens of the causal moving average of H_t"""
+    w_base: float = 1.0
+    """Weight of the base uncertainty b_n"""
+    w_max: float = 0.5
+    """Weight of the extreme deviation m_n"""
+    w_rise: float = 0.5
+    """Weight of the gradient anomaly g_n"""
+    kappa: float = 0.0
+    """Standard deviations above the group's mean at which the baseline beta_n lies"""
+    growth: float = 0.3
+    """lambda: the threshold grows by exp(lambda) with each erasure spent on the segment"""
+    history: float = 0.1
+    """eta: strength of the history modulation phi"""
+    cap: int = 5
+    """E_max, erasures a segment at most (the paper's Erase@1/3/5)"""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.fraction <= 1, "erasure.fraction", self.fraction, "between 0 and 1")
+        _require(self.window > 0, "erasure.window", self.window, "a positive whole number")
+        _require(self.growth >= 0, "erasure.growth", self.growth, "a number >= 0")
+        _require(abs(self.history) < 1, "erasure.history", self.history, "between -1 and 1")
+        _require(self.cap >= 0, "erasure.cap", self.cap, "a whole number >= 0")
+
+
+@dataclass
+class CreditConfig:
+    """How the final reward becomes advantages (method.md section 6)."""
+
+    advantage: Literal["group", "segment"] = "segment"
+    """One advantage a completion (GRPO), or one a segment (E3RL)"""
+    allocation: Literal["attention", "uniform"] = "attention"
+    """c_n: by the answer's attention on each segment, or 1 (the paper's ablation without causal allocation)"""
+    tau: float = 1.0
+    """Temperature of the softmax over the segments' log attention"""
+    eps: float = 1e-4
+    """Added to the group's standard deviation (as in TRL)"""
+
+    def __post_init__(self) -> None:
+        _require(self.tau > 0, "credit.tau", self.tau, "a positive number")
+        _require(self.eps > 0, "credit.eps", self.eps, "a positive number")
+
+
+@dataclass
+class ObjectiveConfig:
+    """The clipped policy-gradient objective (method.md section 7)."""
+
+    clip_low: float = 0.2
+    """The importance ratio is clipped at 1 - clip_low"""
+    clip_high: float = 0.2
+    """The importance ratio is clipped at 1 + clip_high"""
+    kl: float = 0.0
+    """Weight of the KL divergence to the reference policy (the policy before RL); 0 holds no reference"""
+
+    def __post_init__(self) -> None:
+        for key in ("clip_low", "clip_high", "kl"):
+            _require(getattr(self, key) >= 0, f"objective.{key}", getattr(self, key), "a number >= 0")
+
+
+@dataclass
+class TrainConfig:
+    """One step: a rollout of `prompts` groups, and the optimizer steps on it."""
+
+    steps: int = 500
+    """Rollouts"""
+    prompts: int = 16
+    """Prompts a rollout, over all processes"""
+    minibatches: int = 2
+    """Optimizer steps a pass over the rollout"""
+    epochs: int = 1
+    """Passes over the rollout"""
+    micro_rows: int = 128
+    """Completions in one forward and backward pass: bounds activation memory, does not change the gradient"""
+    lr: float = 1e-6
+    """Learning rate of AdamW, constant after the warm-up"""
+    warmup: int = 0
+    """Rollouts of linear learning-rate warm-up"""
+    weight_decay: float = 0.0
+    """AdamW's weight decay"""
+    grad_clip: float = 1.0
+    """Largest gradient norm; 0 does not clip"""
+    checkpoint_every: int = 10
+    """Rollouts between checkpoints"""
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "prompts", "minibatches", "epochs", "micro_rows", "checkpoint_every"):
+            _require(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "a positive whole number")
+        _require(self.lr > 0, "train.lr", self.lr, "a positive number")
+
+
+@dataclass
+class TrainerConfig:
+    """Where and how Lightning runs the training; none of it changes the method."""
+
+    strategy: Literal["single", "ddp", "deepspeed_zero2", "deepspeed_zero3"] = "single"
+    """Lightning strategy"""
+    devices: int = 1
+    """Processes a node, one a GPU (or a CPU process with gloo)"""
+    nodes: int = 1
+    """Nodes (launch with torchrun or SLURM)"""
+    precision: Literal["32", "bf16"] = "32"
+    """Precision of training"""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass"""
+    logger: Literal["dvclive", "tensorboard", "wandb", "none"] = "dvclive"
+    """Where metrics go while a run lasts"""
+
+
+@dataclass
+class EvaluateConfig:
+    """Sampling for Avg@k and Pass@k."""
+
+    samples: int = 16
+    """k, completions a problem"""
+    problems: int = 0
+    """Problems a benchmark, from its start; 0 is all"""
+    benchmarks: list[str] = field(default_factory=list)
+    """Which of the prepared benchmarks; none named: all"""
+    modes: list[Literal["plain", "erased"]] = field(default_factory=lambda: ["plain", "erased"])
+    """Erasure off, on, or both (the paper does not say which its figures are)"""
+    temperature: float = 1.0
+    """Sampling temperature"""
+    seed: int = 0
+    """Seed of the samples"""
+
+    def __post_init__(self) -> None:
+        _require(self.samples > 0, "evaluate.samples", self.samples, "a positive whole number")
+        _require(self.problems >= 0, "evaluate.problems", self.problems, "a whole number >= 0")
+        _require(self.temperature > 0, "evaluate.temperature", self.temperature, "a positive number")
+
+
+SECTIONS: dict[str, type] = {
+    "data": DataConfig,
+    "policy": PolicyConfig,
+    "warmstart": WarmstartConfig,
+    "rollout": RolloutConfig,
+    "erasure": ErasureConfig,
+    "credit": CreditConfig,
+    "objective": ObjectiveConfig,
+    "train": TrainConfig,
+    "trainer": TrainerConfig,
+    "evaluate": EvaluateConfig,
+}
+
+
+@dataclass
+class Config:
+    """All sections; a command fills those it reads and leaves the others at their defaults."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    warmstart: WarmstartConfig = field(default_factory=WarmstartConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    erasure: ErasureConfig = field(default_factory=ErasureConfig)
+    credit: CreditConfig = field(default_factory=CreditConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def fingerprint(self, *sections: str) -> str:
+        """Hash of the named sections, to tell whether a checkpoint belongs to these settings."""
+        text = json.dumps({s: dataclasses.asdict(getattr(self, s)) for s in sections}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_params(path: Path) -> dict[str, Any]:
+    """params.yaml as a mapping with `models` and `algorithms`."""
+    try:
+        params = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run from the repository's root, or name the file by --params") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(params, dict) or not {"models", "algorithms"} <= params.keys():
+        raise UserError(f"{path} must hold the keys `models` and `algorithms`: see the repository's params.yaml")
+    return params
+
+
+def _model_section(params: dict[str, Any], model: str, path: Path) -> tuple[str, dict[str, Any]]:
+    """The name and settings of a model: a section of params.yaml (`4b` is `q4b`: Hydra's keys begin with a letter),
+    or `custom` for the folder or hub id of any other causal LM."""
+    for name in (model, f"q{model}"):
+        if name in params["models"]:
+            return name, params["models"][name] or {}
+    if Path(model).is_dir() or "/" in model:
+        if Path(model).is_absolute() and not Path(model).is_dir():
+            raise UserError(f"--model {model}: there is no such folder")
+        section = dict(params["models"].get("custom") or {})
+        section["policy"] = {**(section.get("policy") or {}), "pretrained": model}
+        return Path(model).name.lower(), section
+    known = ", ".join(name.removeprefix("q") if name in ("q4b", "q8b") else name for name in params["models"])
+    raise UserError(f"--model {model} is not known: use one of {known}, the folder of a model, or a hub id (owner/name)")
+
+
+def _parser(sections: Sequence[str]) -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    for name in sections:
+        parser.add_argument(f"--{name}", type=SECTIONS[name], default=SECTIONS[name](), help=SECTIONS[name].__doc__)
+    return parser
+
+
+def _parse(parser: ArgumentParser, what: str, values: dict[str, Any] | None, flags: Sequence[str] | None) -> Any:
+    """jsonargparse, with its errors turned into one line that names where the value stood."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return parser.parse_object(values) if values is not None else parser.parse_args(list(flags or ()))
+    except (ArgumentError, ValueError, TypeError) as error:
+        text = " ".join(str(error).replace("Parser key", "key").split())
+        raise UserError(f"{what}: {text}") from None
+
+
+def _merge(weak: dict[str, Any], strong: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(weak)
+    for key, value in strong.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+@dataclass
+class Run:
+    """What a command line asked for."""
+
+    model: str
+    algorithm: str
+    config: Config
+    options: dict[str, Any]
+
+
+def load_run(
+    sections: Sequence[str],
+    argv: Sequence[str] | None = None,
+    options: Sequence[tuple[str, dict[str, Any]]] = (),
+    description: str = "",
+) -> Run:
+    """Parse a command line over params.yaml.
+
+    Args:
+        sections: names of the sections that the command reads; flags of any other are errors.
+        argv: the command line; None reads sys.argv.
+        options: further flags of the command, as (flag, keyword arguments of `add_argument`).
+        description: first line of --help.
+
+    Raises:
+        UserError: an unknown model, algorithm, key or flag, or a value of the wrong type or range.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser(sections)
+    parser.description = description
+    trains = "train" in sections
+    parser.add_argument("--model", default="tiny", help="section of params.yaml (tiny, 4b, 8b, ...), folder, or hub id")
+    if trains:
+        parser.add_argument("--algorithm", default="e3rl", help="section of `algorithms` in params.yaml")
+    parser.add_argument("--params", default="params.yaml", help="the settings file")
+    for flag, keywords in options:
+        parser.add_argument(flag, **keywords)
+
+    first = _parse(parser, "command line", None, argv)
+    path = Path(first.params)
+    params = read_params(path)
+    model, section = _model_section(params, first.model, path)
+    algorithm = first.algorithm if trains else ""
+    if trains and algorithm not in params["algorithms"]:
+        raise UserError(f"--algorithm {algorithm} is not known: {path} has {', '.join(params['algorithms'])}")
+    layers = [(f"{path}, models.{model}", section)]
+    if trains:
+        layers.append((f"{path}, algorithms.{algorithm}", params["algorithms"][algorithm] or {}))
+    merged: dict[str, Any] = {}
+    for where, layer in layers:
+        unknown = set(layer) - SECTIONS.keys()
+        if unknown:
+            raise UserError(f"{where}: no section {sorted(unknown)[0]!r}; the sections are {', '.join(SECTIONS)}")
+        _parse(_parser(list(SECTIONS)), where, layer, None)  # every section is checked, whoever reads it
+        merged = _merge(merged, {name: value for name, value in layer.items() if name in sections})
+    parser.set_defaults({f"{s}.{k}": v for s, keys in merged.items() for k, v in keys.items()})
+    final = _parse(parser, "command line", None, argv)
+    values = parser.instantiate(final)
+    config = Config(**{name: getattr(values, name) for name in sections})
+    return Run(model, algorithm, config, {k: getattr(values, k) for k in (f.lstrip("-").replace("-", "_") for f, _ in options)})
