@@ -106,7 +106,7 @@ class WarmstartConfig:
     batch: int = 64
     """Examples a step"""
     lr: float = 4e-3
-    """Peak learning rate (AdamW, linear warm-up, cosine decay)"""
+    """Learning rate (AdamW, constant after a warm-up of 20 steps)"""
     seed: int = 0
     """Seed of the initial weights and of the examples"""
 
@@ -245,6 +245,8 @@ class TrainerConfig:
     """Precision of training"""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass"""
+    gpu_gib: int = 0
+    """GiB of memory that each GPU must have; 0 asks for no GPU"""
     logger: Literal["dvclive", "tensorboard", "wandb", "none"] = "dvclive"
     """Where metrics go while a run lasts"""
 
@@ -271,6 +273,8 @@ class EvaluateConfig:
         _require(self.problems >= 0, "evaluate.problems", self.problems, "a whole number >= 0")
         _require(self.temperature > 0, "evaluate.temperature", self.temperature, "a positive number")
 
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)  # field docstrings become --help
 
 SECTIONS: dict[str, type] = {
     "data": DataConfig,

@@ -1,0 +1,98 @@
+"""Causal retrospective attention allocation: what the answer looked back at earns the reward (method.md section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+WATCHED = "replication_watched_sdpa"
+
+
+def allocation_weights(mass: Tensor, tokens: Tensor, present: Tensor, tau: float) -> Tensor:
+    """c_n = N softmax_n(log(a_n) / tau) with a_n = mass_n / tokens_n, so that the c_n of a completion average to 1.
+    [R]: look back, causally, by attention; the form [O]
+
+    Args:
+        mass: [R, N] attention mass on each segment, mean over heads and over the last segment's tokens.
+        tokens: [R, N] length of each segment.
+        present: [R, N] boolean, the completion has the segment.
+        tau: temperature; large values share the reward evenly.
+
+    Returns:
+        [R, N] weights, 0 where absent.
+    """
+    density = mass / tokens.clamp(min=1)
+    score = density.clamp(min=1e-12).log() / tau
+    share = torch.softmax(score.masked_fill(~present, -torch.inf), dim=1)
+    return (share * present.sum(1, keepdim=True)).masked_fill(~present, 0.0)
+
+
+@torch.no_grad()
+def answer_attention(model: Any, ids: Tensor, mask: Tensor, query_start: Tensor, query_end: Tensor) -> Tensor:
+    """Attention of the last layer from the tokens of the last segment to every token before them.
+
+    Only those queries are scored, one key-value head at a time: memory grows with tokens x segment length, never with
+    tokens x tokens.
+
+    Args:
+        model: a transformers causal LM that takes transformers' attention interface.
+        ids: [R, S] prompts and completions, padded on the right.
+        mask: [R, S] boolean, no padding.
+        query_start, query_end: [R] the last segment is the positions query_start <= s < query_end.
+
+    Returns:
+        [R, S] attention mass on each position, mean over heads and query tokens; a row sums to 1.
+    """
+    found: list[Tensor] = []
+
+    def receive(query: Tensor, key: Tensor, scaling: float) -> None:
+        width = int((query_end - query_start).max())
+        at = query_start[:, None] + torch.arange(width, device=ids.device)  # [R, W]
+        real = at < query_end[:, None]
+        at = at.clamp(max=ids.shape[1] - 1)
+        seen = torch.arange(ids.shape[1], device=ids.device) <= at[..., None]  # [R, W, S]
+        share = query.shape[1] // key.shape[1]  # query heads a key head
+        total = torch.zeros(ids.shape, device=ids.device)
+        for head in range(query.shape[1]):
+            q = query[:, head].gather(1, at[..., None].expand(-1, -1, query.shape[-1]))  # [R, W, D]
+            score = (q @ key[:, head // share].transpose(1, 2)).float() * scaling
+            attention = torch.softmax(score.masked_fill(~seen, -torch.inf), dim=-1)
+            total += (attention * real[..., None]).sum(1)
+        found.append(total / (query.shape[1] * real.sum(1, keepdim=True)))
+
+    with _watch(model, receive):
+        model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+    return found[0]
+
+
+@contextmanager
+def _watch(model: Any, receive: Callable[[Tensor, Tensor, float], None]) -> Iterator[None]:
+    """Hand the last layer's queries [R, H, S, D] and keys [R, H_kv, S, D] to `receive` as they pass by."""
+    last = model.config.num_hidden_layers - 1
+
+    def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any) -> Any:
+        if module.layer_idx == last:
+            receive(query, key, kwargs["scaling"])
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+
+    AttentionInterface.register(WATCHED, attend)
+    AttentionMaskInterface.register(WATCHED, sdpa_mask)
+    before = model.config._attn_implementation
+    model.set_attn_implementation(WATCHED)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def segment_mass(mass: Tensor, segment_of: Tensor, segments: int) -> Tensor:
+    """Sum a [R, T] mass over the tokens of each segment, -1 being none: [R, N]."""
+    out = torch.zeros(len(mass), segments + 1, dtype=mass.dtype, device=mass.device)
+    return out.scatter_add(1, segment_of.where(segment_of >= 0, segments), mass)[:, :segments]

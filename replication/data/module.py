@@ -1,0 +1,76 @@
+"""The stream of problems: which ones a step trains on is a function of (seed, step)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as L
+from torch.utils.data import DataLoader, Dataset
+
+from replication.data.sources import Problem
+from replication.seeds import seed_for
+
+Batch = tuple[int, list[Problem]]  # the step, and this process's share of its problems
+
+
+def problems_of(step: int, per_step: int, count: int, seed: int) -> list[int]:
+    """Indices of a step's problems: epochs over all `count` of them, each in an order of its own."""
+    out: list[int] = []
+    orders: dict[int, list[int]] = {}
+    for position in range(step * per_step, (step + 1) * per_step):
+        epoch, place = divmod(position, count)
+        if epoch not in orders:
+            orders[epoch] = random.Random(seed_for(seed, "order", epoch)).sample(range(count), count)
+        out.append(orders[epoch][place])
+    return out
+
+
+def share(indices: Sequence[int], rank: int, world: int, minibatches: int) -> list[int]:
+    """A process's share: problem i belongs to minibatch i % minibatches on every number of processes, so that the
+    optimizer steps see the same completions however they are spread."""
+    return [x for i, x in enumerate(indices) if (i // minibatches) % world == rank]
+
+
+class _Steps(Dataset[Batch]):
+    def __init__(self, module: ProblemModule, rank: int, world: int):
+        self.module, self.rank, self.world = module, rank, world
+
+    def __len__(self) -> int:
+        return self.module.steps - self.module.done
+
+    def __getitem__(self, item: int) -> Batch:
+        m = self.module
+        step = m.done + item
+        chosen = share(problems_of(step, m.per_step, len(m.problems), m.seed), self.rank, self.world, m.minibatches)
+        return step, [m.problems[i] for i in chosen]
+
+
+class ProblemModule(L.LightningDataModule):
+    """Feeds one step's problems to each `training_step`; a resumed run goes on with the step after its checkpoint.
+
+    Args:
+        problems: all training problems.
+        steps: steps of the run.
+        per_step: problems a step, over all processes.
+        minibatches: optimizer steps that a step's problems are cut into.
+        seed: of the order.
+    """
+
+    def __init__(self, problems: Sequence[Problem], steps: int, per_step: int, minibatches: int, seed: int):
+        super().__init__()
+        self.problems, self.steps, self.per_step, self.minibatches, self.seed = problems, steps, per_step, minibatches, seed
+        self.done = 0
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        assert self.trainer is not None
+        steps = _Steps(self, self.trainer.global_rank, self.trainer.world_size)
+        return DataLoader(steps, batch_size=None, shuffle=False, collate_fn=lambda batch: batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        assert self.trainer is not None
+        return {"done": self.trainer.lightning_module.history_length()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.done = state["done"]

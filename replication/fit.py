@@ -1,0 +1,153 @@
+"""`python -m replication.fit --model tiny|4b|8b|<folder or hub id> --algorithm e3rl`: train a policy, export it.
+
+Killed at any moment, the same command goes on from the last checkpoint to the same numbers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from replication.config import Config, Run, TrainConfig, TrainerConfig, load_run
+from replication.errors import UserError, run_command
+
+SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    ("--seed", {"type": int, "default": 0, "help": "seed of the samples and of the problems' order"}),
+    ("--data", {"type": str | None, "default": None, "help": "prepared problems, data/<model> if not given"}),
+    ("--out", {"type": str | None, "default": None, "help": "export, runs/train/<model>/<algorithm>/<seed> if not given"}),
+]
+
+
+def check_machine(trainer: TrainerConfig, train: TrainConfig, model: str) -> None:
+    """Refuse what this machine or these settings cannot run, before anything is loaded.
+
+    Raises:
+        UserError: too few GPUs, or GPUs too small; more processes than the strategy has; problems that do not divide.
+    """
+    import torch
+
+    world = trainer.devices * trainer.nodes
+    if trainer.gpu_gib:
+        have = [torch.cuda.get_device_properties(i).total_memory / 2**30 for i in range(torch.cuda.device_count())]
+        if len(have) < trainer.devices or min(have, default=0) < 0.95 * trainer.gpu_gib:
+            found = f"{len(have)} with {min(have):.0f} GiB" if have else "none"
+            raise UserError(
+                f"--model {model} needs {trainer.devices} CUDA GPUs of {trainer.gpu_gib} GiB a node, and this machine has "
+                f"{found}: run it where they are, change trainer.devices and trainer.gpu_gib to what fits your GPUs, "
+                "or use --model tiny"
+            )
+    if trainer.strategy == "single" and world > 1:
+        raise UserError(f"trainer.strategy single runs 1 process, not {world}: use ddp, deepspeed_zero2 or deepspeed_zero3")
+    if train.prompts % (train.minibatches * world):
+        raise UserError(
+            f"train.prompts = {train.prompts} cannot be dealt evenly to {train.minibatches} minibatches x {world} processes: "
+            "use a multiple"
+        )
+
+
+def fingerprint(run: Run, base: str, data: Path) -> str:
+    """Hash of all that a run's numbers depend on: settings, seed, problems, starting weights, code."""
+    digest = hashlib.sha256(run.config.fingerprint(*SECTIONS).encode())
+    digest.update(f"{run.algorithm} {run.options['seed']} {base}".encode())
+    package = Path(__file__).parent
+    weights = sorted(Path(base).glob("*.safetensors")) if Path(base).is_dir() else []
+    for path in [data / "train.jsonl", *weights, *sorted(package.rglob("*.py"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process alone: a second writer would spoil the checkpoints (findings 13)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is training in {folder}: wait for it or stop it") from None
+        yield
+
+
+def train(run: Run) -> Path:
+    """Train and export; resumes by itself. Returns the export's folder."""
+    config, seed = run.config, int(run.options["seed"])
+    check_machine(config.trainer, config.train, run.model)
+    data = Path(run.options["data"] or f"data/{run.model}")
+    out = Path(run.options["out"] or f"runs/train/{run.model}/{run.algorithm}/{seed}")
+
+    from replication.data.prepared import read_train
+
+    problems = read_train(data)
+
+    from replication.policy import base_policy, load_policy, save_policy
+
+    base, revision = base_policy(config.policy, run.model)
+    policy, tokenizer = load_policy(base, revision)
+
+    import lightning.pytorch as L
+
+    from replication.data.module import ProblemModule
+    from replication.training.module import E3RLModule
+    from replication.training.trainer import build_trainer, last_checkpoint
+
+    if config.trainer.gradient_checkpointing:
+        policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    print_ = fingerprint(run, base, data)
+    scratch = Path(".scratch/train") / run.model / run.algorithm / f"{seed}-{print_}"
+    with locked(scratch) if int(os.environ.get("LOCAL_RANK", "0")) == 0 else _nothing():
+        module = E3RLModule(config, policy, tokenizer, seed)
+        t = config.train
+        stream = ProblemModule(problems, t.steps, t.prompts, t.minibatches, seed)
+        trainer: L.Trainer = build_trainer(config, scratch)
+        checkpoint = last_checkpoint(scratch)
+        if checkpoint is not None and trainer.is_global_zero:
+            print(f"resuming from {checkpoint}")
+        trainer.fit(module, stream, ckpt_path=checkpoint, weights_only=False)
+        if len(module.history) < t.steps:
+            raise UserError(f"stopped after {len(module.history)} of {t.steps} steps: run the same command to go on")
+        if trainer.is_global_zero:
+            _export(run, module, out, base, revision, save_policy)
+            shutil.rmtree(scratch, ignore_errors=True)
+    return out
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def _export(run: Run, module: Any, out: Path, base: str, revision: str | None, save_policy: Any) -> None:
+    """The trained policy as a plain checkpoint, with the run's settings and history; complete or not there."""
+    import dataclasses
+
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_policy(module.policy, module.tokenizer, partial)
+    settings = {section: dataclasses.asdict(getattr(run.config, section)) for section in SECTIONS}
+    record = {"model": run.model, "algorithm": run.algorithm, "seed": run.options["seed"], "base": base, "revision": revision}
+    (partial / "run.json").write_text(json.dumps({**record, "settings": settings}, indent=2) + "\n")
+    (partial / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in module.history))
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
+
+
+def main() -> None:
+    run = load_run(SECTIONS, options=OPTIONS, description="Train a policy and export it as a plain checkpoint.")
+    out = train(run)
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+        last = rows[-5:]
+        print(f"reward {sum(r['reward'] for r in last) / len(last):.3f} over the last {len(last)} of {len(rows)} steps -> {out}")
+
+
+if __name__ == "__main__":
+    run_command(main)

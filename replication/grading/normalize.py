@@ -1,0 +1,36 @@
+"""The one normal form in which a reference and an answer are compared."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from replication.grading.spelling import plain_characters, plain_latex, tighten
+from replication.grading.wording import drop_surroundings, one_text_macro, unwrap_text
+
+_PARENTHESES = re.compile(r"\(+([A-Za-z]|[+-]?[0-9.]+)\)+")
+
+
+@lru_cache(maxsize=4096)
+def normalize(text: str) -> str:
+    """`text` in normal form: still LaTeX, without anything that does not change an answer (docs: scoring policy).
+
+    The same for reference and answer, and idempotent in effect; `\\%` at the end is kept, for `readings` to judge.
+    """
+    text = plain_latex(one_text_macro(plain_characters(text)))
+    text = tighten(unwrap_text(drop_surroundings(text)))
+    text = drop_surroundings(text)
+    if lone := _PARENTHESES.fullmatch(text):
+        text = lone[1]
+    return text
+
+
+def readings(gold: str, answer: str) -> tuple[str, list[str]]:
+    """The reference without its percent sign, and what the answer may stand for given normal forms of both.
+
+    A percent sign is dropped; only where the answer alone has one may it also mean a hundredth.
+    """
+    plain_gold, plain_answer = gold.removesuffix(r"\%"), answer.removesuffix(r"\%")
+    if plain_answer == answer or plain_gold != gold:
+        return plain_gold, [plain_answer]
+    return plain_gold, [plain_answer, rf"{plain_answer}\cdot10^{{-2}}"]

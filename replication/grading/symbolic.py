@@ -1,0 +1,128 @@
+"""math-verify, called so that decimals are judged relative to the reference and equations by every side.
+
+Importing this module imports sympy. It is used inside a worker that can be killed, so math-verify's own timeouts
+(SIGALRM, main thread only) are switched off.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
+import sympy
+from latex2sympy2_extended import NormalizationConfig
+from latex2sympy2_extended.logic import And
+from math_verify import LatexExtractionConfig, parse, verify
+
+from replication.grading.numeral import rounds_to
+
+logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns about the switched-off timeouts
+
+# No units here: math-verify would take the d of `2d` for days. No plain-text expressions: those go through parse_expr.
+_EXTRACTION = LatexExtractionConfig(
+    boxed_match_priority=-1,
+    normalization_config=NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
+    ),
+)
+_CHOP_DIGITS = 50  # differences of irrational numbers below 10^-50 count as zero
+_VALUE_DIGITS = 30  # of an irrational number, to compare it with a decimal
+_SPACED_NUMBERS = re.compile(r"[0-9] [0-9]")  # math-verify would read `1 2` as 12
+
+Expression = sympy.Basic | sympy.MatrixBase
+
+
+def same_mathematics(gold: str, answer: str) -> bool:
+    """Whether math-verify finds two normal forms equal. May hang or exhaust memory: run it where it can be killed."""
+    gold_expression, answer_expression = _parse(gold), _parse(answer)
+    if gold_expression is None or answer_expression is None:
+        return False
+    if not _numeric_sides_agree(answer_expression):
+        return False
+    return _equal(gold_expression, answer_expression)
+
+
+def _parse(text: str) -> Expression | None:
+    """The sympy expression of a normal form; None for nan, complex infinity and what math-verify cannot read."""
+    if _SPACED_NUMBERS.search(text):
+        return None
+    found = parse(
+        pred=f"${text}$", extraction_config=[_EXTRACTION], fallback_mode="no_fallback", parsing_timeout=None
+    )
+    if not found or not isinstance(found[0], Expression) or found[0].has(sympy.nan, sympy.zoo):
+        return None
+    return found[0]
+
+
+def _equal(gold: Expression, answer: Expression) -> bool:
+    """math-verify's comparison, without its rounding to six decimal places: every decimal is made exact beforehand."""
+    if gold.has(sympy.Float) or answer.has(sympy.Float):
+        elements: list[Expression] = []
+        _map_elements(gold, lambda element: elements.append(element) or element)
+        answer = _map_elements(answer, lambda element: _exact(_rounded_from(element, elements)))
+        gold = _map_elements(gold, _exact)
+    return bool(
+        verify(
+            gold=gold,
+            target=answer,
+            numeric_precision=_CHOP_DIGITS,
+            strict=True,
+            allow_set_relation_comp=False,
+            timeout_seconds=None,
+        )
+    )
+
+
+def _numeric_sides_agree(expression: Expression) -> bool:
+    """False for an equation or chain that equates different numbers, such as `6=5`; math-verify reads only its end."""
+    equations = expression._unsorted_args if isinstance(expression, And) else [expression]
+    if not all(isinstance(equation, sympy.Eq) for equation in equations):
+        return True
+    sides = [equations[0].lhs, *(equation.rhs for equation in equations)]
+    numeric = [side for side in sides if not side.free_symbols]
+    return all(_equal(side, numeric[-1]) for side in numeric[:-1])
+
+
+def _rounded_from(element: Expression, references: list[Expression]) -> Expression:
+    """The reference number that `element` agrees with to six digits, where one of the two is a decimal; or itself."""
+    for reference in references:
+        if not (_is_real_number(element) and _is_real_number(reference)):
+            continue
+        if (element.has(sympy.Float) or reference.has(sympy.Float)) and rounds_to(_value(reference), _value(element)):
+            return reference
+    return element
+
+
+def _is_real_number(element: Expression) -> bool:
+    return isinstance(element, sympy.Expr) and bool(element.is_number and element.is_finite and element.is_extended_real)
+
+
+def _value(number: sympy.Expr) -> Fraction:
+    rational = _exact(number)
+    if not rational.is_Rational:
+        rational = sympy.Rational(str(sympy.N(rational, _VALUE_DIGITS)))
+    return Fraction(int(rational.p), int(rational.q))
+
+
+def _exact(element: Expression) -> Expression:
+    """The same expression with every decimal as the fraction that its digits spell."""
+    exact = element.xreplace({decimal: sympy.Rational(str(decimal)) for decimal in element.atoms(sympy.Float)})
+    return exact.doit() if exact.is_number else exact
+
+
+def _map_elements(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
+    """`expression` with `change` applied to each element: of a set, tuple, interval, matrix or relation, or to itself.
+
+    Written order is kept (`_unsorted_args`): math-verify compares a tuple with a list by it.
+    """
+    if isinstance(expression, sympy.MatrixBase):
+        return expression.applyfunc(change)
+    if isinstance(expression, sympy.core.relational.Relational):
+        sides = [_map_elements(side, change) for side in expression.args]
+        return expression.func(*sides, evaluate=False)
+    if isinstance(expression, sympy.Set | sympy.Tuple | And):
+        parts = getattr(expression, "_unsorted_args", expression.args)
+        return expression.func(*(_map_elements(part, change) for part in parts))
+    return change(expression) if isinstance(expression, sympy.Expr) else expression

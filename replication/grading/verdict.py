@@ -1,0 +1,90 @@
+"""Decide whether an answer is the reference: the exact part here, the rest by math-verify (`symbolic.py`)."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from replication.grading.normalize import normalize, readings
+from replication.grading.numeral import same_number
+
+LONGEST_ANSWER = 2000  # characters; a longer answer is refused unless the reference is about as long
+
+
+class Verdict(StrEnum):
+    """What a completion earns: only CORRECT is worth a reward; NO_ANSWER and TIMED_OUT are counted apart from WRONG."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    NO_ANSWER = "no answer"
+    TIMED_OUT = "timed out"
+
+
+def exact_verdict(gold: str, answer: str) -> Verdict | None:
+    """What plain text decides: equal numbers, integers of any size, words, choice letters, equal spelling.
+
+    None where mathematics is needed. Cheap: bounded by the length of the texts, nothing is evaluated.
+    """
+    if _digits(gold) and _digits(answer):
+        return _verdict(bool(same_number(_digits(gold), _digits(answer))))
+    if len(answer) > max(LONGEST_ANSWER, 2 * len(gold)):
+        return Verdict.WRONG
+    plain_gold, plain_answers = readings(normalize(gold), normalize(answer))
+    decided = [_same_text(plain_gold, plain_answer) for plain_answer in plain_answers]
+    if any(decided):
+        return Verdict.CORRECT
+    return None if None in decided else Verdict.WRONG
+
+
+def decide(gold: str, answer: str) -> Verdict:
+    """The full decision. May take any time and memory on hostile text: only to be run in a worker that can be killed."""
+    verdict = exact_verdict(gold, answer)
+    if verdict is not None:
+        return verdict
+    from replication.grading.symbolic import same_mathematics  # imports sympy, which exact answers never need
+
+    plain_gold, plain_answers = readings(normalize(gold), normalize(answer))
+    return _verdict(any(same_mathematics(plain_gold, plain_answer) for plain_answer in plain_answers))
+
+
+def _same_text(gold: str, answer: str) -> bool | None:
+    """Whether two normal forms are the same number, words, choice letter or spelling; None where text cannot tell."""
+    if not answer:
+        return False
+    if gold == answer:
+        return True
+    numbers = same_number(gold, answer)
+    if numbers is not None:
+        return numbers
+    if gold_word := _word(gold):
+        answer_word = _word(answer) or answer.casefold()
+        if gold_word == answer_word:
+            return True
+        return False if _word(answer) else None
+    if re.fullmatch("[A-Z]", gold) and (letter := _chosen_letter(answer)):
+        return letter == gold
+    return None
+
+
+def _word(text: str) -> str | None:
+    """The words of a normal form that is nothing but text."""
+    match = re.fullmatch(r"\\text\{([^{}]*)\}", text)
+    return match[1] if match else None
+
+
+def _chosen_letter(answer: str) -> str | None:
+    """`B` of `(B)42` and `B. 42`: one choice letter with its value; None where a second letter or an "or" follows."""
+    label = re.fullmatch(r"(?:\(([A-Z])\)|([A-Z])[.:)])(.+)", _word(answer) or answer)
+    if label is None or re.search(r"\b[A-Z]\b|\b(?:or|and)\b|^,", label[3]):
+        return None
+    return label[1] or label[2]
+
+
+def _digits(text: str) -> str:
+    """`text` when it is an integer in plain digits, else nothing: spares the commonest answers all rewriting."""
+    text = text.strip()
+    return text if text.lstrip("+-").isascii() and text.lstrip("+-").isdigit() else ""
+
+
+def _verdict(is_correct: bool) -> Verdict:
+    return Verdict.CORRECT if is_correct else Verdict.WRONG

@@ -1,0 +1,90 @@
+"""Words around an answer: units, currencies, percent and lead-ins go, words that carry meaning stay.
+
+Every step rewrites text; nothing here evaluates anything.
+"""
+
+from __future__ import annotations
+
+import re
+
+_TEXT_MACRO = re.compile(
+    r"\\(?:text(?:bf|it|rm|sf|tt|sc|normal|up|md)|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|emph|boldsymbol|bm)\s*(?=\{)"
+)
+_FONT_SWITCH = re.compile(r"\{ *\\(?:rm|bf|it|sf|tt)(?![A-Za-z]) *([^{}]*)\}")
+_TEXT = re.compile(r"\\text *\{([^{}]*)\}")
+_AND_OR = re.compile(r"(?:, *)?\\text *\{ *,? *(?:and|or) *\}")
+
+# A text that holds one of these, or a number, is part of the answer's meaning and never taken for a unit.
+_MEANING = re.compile(
+    r"\b(?:or|and|not|no|none|nor|if|unless|except|but|when|where|for|to|than|least|most|less|more|fewer|greater|plus|"
+    r"minus|negative|times|is|are|was|dozens?|hundreds?|thousands?|[mb]illions?|trillions?|squared|cubed|factorial|mod|"
+    r"modulo|base|choose|half|halves|thirds?|quarters?|fifths?|sixths?|tenths?|root|log|wrong|incorrect|either|any|all|"
+    r"maybe|possibly|else|nan|inf|infinity|i|e|d)\b|n't\b|\b[0-9]|^-",
+    re.IGNORECASE,
+)
+_POWER = r"(?: *\^ *(?:\{ *-?[0-9] *\}|-?[0-9]))?"
+_TEXT_UNIT = re.compile(
+    r"(?<=[0-9)}%a-z!]) *(?:/|\\cdot|\\times)? *\\text *\{(?P<unit>[^{}]*)\}" + _POWER + r" *(?=$|[.,;)/}\]]|\\cdot|\\text)"
+)
+_PLAIN_UNIT = re.compile(
+    r"(?<=[0-9)}]) *(?:(?:square|sq\.?|cubic|cu\.?) )?(?:mm|cm|dm|km|ft|kg|mg|ml|mL|lbs?|oz|mi|yd|hrs?|mph|km/h|m/s|"
+    r"inch(?:es)?|feet|foot|yards?|miles?|(?:centi|milli|kilo|deci)?met(?:er|re)s?|(?:milli)?lit(?:er|re)s?|gallons?|"
+    r"pounds?|ounces?|(?:kilo|milli)?grams?|tons?|seconds?|sec|minutes?|min|hours?|days?|weeks?|months?|years?|"
+    r"degrees?|radians?|units?|dollars?|cents?|euros?|rupees?|USD|EUR|people|ways)" + _POWER + r"$"
+)
+_DEGREES = re.compile(r" *\^ *(?:\{ *\\circ *\}|\\circ) *(?:[CFK]|\\text *\{ *[CFK] *\})?$| *\\degrees?$")
+_CURRENCY = re.compile(r"^(?:Rs\.?|USD|US|EUR|GBP|INR|\\pounds|\\euro)(?![a-zA-Z]) *| *\\(?:pounds|euro)$")
+_PERCENT_WORD = re.compile(r"\\text *\{ *(?:\\?%|(?:percent|per cent|percentage|pct)\.?) *\}|\b(?:percent|pct)\b|(?<!\\)%")
+_TRAILING_STOPS = re.compile(r"[ .,;:]+$")
+_APPROXIMATELY = re.compile(r"^\\(?:approx|simeq)(?![A-Za-z]) *")
+_LEAD_IN_TEXT = re.compile(r"^\\text *\{(?P<words>[^{}]*?)(?:\b(?:is|are|equals)|=|:) *:? *\}(?=.)")
+_LEAD_IN = re.compile(r"^(?P<words>(?:[A-Za-z]+ )*)(?:is|are|equals|answer ?:)(?: ?[:=])? ?(?=[^A-Za-z:= ]|[A-Za-z]\b)", re.IGNORECASE)
+
+_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+_ONES += " eighteen nineteen"
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_NUMBER_WORDS = {word: number for number, word in enumerate(_ONES.split())} | {
+    f"{tens}-{ones}" if one else tens: 20 + 10 * place + one
+    for place, tens in enumerate(_TENS.split())
+    for one, ones in enumerate(_ONES.split()[:10])
+}
+
+
+def one_text_macro(text: str) -> str:
+    """Every text and font macro as `\\text{...}`; a text that only says "and" or "or" as a comma; percent as `\\%`."""
+    text = _FONT_SWITCH.sub(r"\\text{\1}", _TEXT_MACRO.sub(r"\\text", text))
+    return _PERCENT_WORD.sub(r"\\%", _AND_OR.sub(",", text))
+
+
+def drop_surroundings(text: str) -> str:
+    """Without trailing stops, lead-ins ("the answer is"), units, degrees and currencies, as long as something stays."""
+    previous = None
+    while previous != text:
+        previous = text
+        text = _TRAILING_STOPS.sub("", text)
+        for lead_in in (_LEAD_IN_TEXT, _LEAD_IN):
+            text = lead_in.sub(lambda match: match[0] if _MEANING.search(match["words"]) else "", text)
+        text = _TEXT_UNIT.sub(_without_unit, text)
+        for pattern in (_PLAIN_UNIT, _DEGREES, _CURRENCY, _APPROXIMATELY):
+            text = pattern.sub("", text) or text
+        text = text.strip()
+    return text
+
+
+def unwrap_text(text: str) -> str:
+    """`\\text{(073)}` as `(073)`, `\\text{two}` as `2`, `\\text{Even }` as `\\text{even}`: only words stay wrapped."""
+    previous = None
+    while previous != text:  # an unwrapped text may leave another one around it
+        previous = text
+        text = _TEXT.sub(lambda match: match[0] if re.search("[A-Za-z]{2}", match[1]) else match[1], text)
+    if (lone := _TEXT.fullmatch(text)) or re.fullmatch("[A-Za-z]+(?:-[a-z]+)?", text):
+        word = " ".join((lone[1] if lone else text).casefold().strip(" .,;:!'\"()").split())
+        if word.replace(" ", "-") in _NUMBER_WORDS:
+            return str(_NUMBER_WORDS[word.replace(" ", "-")])
+        return rf"\text{{{word}}}" if lone else text
+    return text
+
+
+def _without_unit(match: re.Match[str]) -> str:
+    quantity = re.search(r"[0-9]|\\(?:pi|sqrt|frac)", match.string[: match.start()])
+    return match[0] if _MEANING.search(match["unit"]) or not quantity else ""

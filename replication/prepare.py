@@ -1,0 +1,110 @@
+"""Prepare the problems of a model's settings: `python -m replication.prepare --model tiny [--data.key value]`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from replication.config import DataConfig, Source, load_run
+from replication.data.clean import Removed, decontaminate, draw_subset, drop_duplicates
+from replication.data.prepared import sha256_of, write_prepared
+from replication.data.sources import Problem, load_problems, local_file
+from replication.errors import UserError, run_command
+
+
+@dataclasses.dataclass
+class Prepared:
+    """What is to be written, and how it came about in one phrase."""
+
+    train: list[Problem]
+    benchmarks: dict[str, list[Problem]]
+    manifest: dict[str, Any]
+    removed: list[Removed]
+    summary: str
+
+
+def prepare_files(data: DataConfig) -> Prepared:
+    """Load the named sources, drop duplicates and benchmark problems, and draw the training subset."""
+    if data.train is None:
+        raise UserError("data.train is not set: name the training problems in params.yaml or by --data.train.path")
+    benchmarks = {name: load_problems(source, name) for name, source in data.benchmarks.items()}
+    read = load_problems(data.train, "train")
+    unique, repeated = drop_duplicates(read)
+    questions = {name: [problem.question for problem in problems] for name, problems in benchmarks.items()}
+    clean, contaminated = decontaminate(unique, questions)
+    if not clean:
+        raise UserError(f"{data.train.path}: of {len(read)} problems none is left to train on: name another data.train")
+    drawn = draw_subset(clean, data.train_problems, data.seed)
+
+    reasons = Counter(removed.reason for removed in repeated)
+    found = Counter(removed.match.rpartition("-")[0] for removed in contaminated)
+    counts = {
+        "read": len(read),
+        "duplicate": reasons["duplicate"],
+        "conflicting": reasons["conflicting"],
+        "contaminated": {name: found[name] for name in benchmarks},
+        "left": len(clean),
+        "drawn": len(drawn),
+        "benchmarks": {name: len(problems) for name, problems in benchmarks.items()},
+    }
+    manifest = {
+        "task": data.task,
+        "seed": data.seed,
+        "train_problems": data.train_problems,
+        "sources": {
+            "train": _describe(data.train),
+            "benchmarks": {name: _describe(source) for name, source in data.benchmarks.items()},
+        },
+        "counts": counts,
+    }
+    summary = (
+        f"of {len(read)} read, less {reasons['duplicate']} duplicate, {reasons['conflicting']} conflicting"
+        f" and {len(contaminated)} benchmark problems"
+    )
+    if len(clean) < data.train_problems:
+        summary += f"; these are fewer than data.train_problems = {data.train_problems}, so all are kept"
+    return Prepared(drawn, benchmarks, manifest, [*repeated, *contaminated], summary)
+
+
+def _describe(source: Source) -> dict[str, Any]:
+    """A source for the manifest: its settings, and the SHA-256 of a local file."""
+    path = local_file(source)
+    if path is None:
+        return dataclasses.asdict(source)
+    return {"path": source.path, "columns": source.columns, "sha256": sha256_of(path)}
+
+
+def prepare_synthetic(data: DataConfig) -> Prepared:
+    """Problems of a synthetic task: the first are trained on, the following ones are the benchmark `heldout`."""
+    from replication.data.tasks import TASKS
+
+    count = data.train_problems + data.heldout_problems
+    problems = TASKS[data.task].problems(count=count, seed=data.seed, steps=data.steps)
+    train, heldout = problems[: data.train_problems], problems[data.train_problems :]
+    manifest = {
+        "task": data.task,
+        "seed": data.seed,
+        "steps": data.steps,
+        "counts": {"drawn": len(train), "benchmarks": {"heldout": len(heldout)} if heldout else {}},
+    }
+    return Prepared(train, {"heldout": heldout} if heldout else {}, manifest, [], f"of the task {data.task}")
+
+
+def main() -> None:
+    run = load_run(
+        ["data"],
+        options=[("--out", {"default": None, "help": "folder to write (data/<model>)"})],
+        description="Load, clean and write the problems to train on and to evaluate on.",
+    )
+    data = run.config.data
+    out = Path(run.options["out"] or Path("data") / run.model)
+    prepared = prepare_files(data) if data.task == "files" else prepare_synthetic(data)
+    write_prepared(out, prepared.train, prepared.benchmarks, prepared.manifest, prepared.removed)
+    sizes = ", ".join(f"{name} {len(problems)}" for name, problems in prepared.benchmarks.items()) or "no benchmark"
+    print(f"{out}: {len(prepared.train)} training problems ({prepared.summary}); {sizes}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,54 @@
+"""`python -m replication.report`: reports/report.md, reports/metrics.json and the learning curves from the runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from replication.errors import run_command
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the report from the finished runs.")
+    parser.add_argument("--runs", default="runs", type=Path, help="folder of the runs")
+    parser.add_argument("--out", default="reports", type=Path, help="folder of the report")
+    arguments = parser.parse_args()
+
+    from replication.evaluation.statistics import bootstrap
+    from replication.reporting.figures import learning_curves
+    from replication.reporting.page import HEAD, model_section
+    from replication.reporting.results import read_arms
+
+    models = read_arms(arguments.runs)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    sections, metrics = [HEAD], {}
+    for model, arms in models.items():
+        trained = [arm for arm in arms if arm.history]
+        name = "learning_curves.png"
+        if trained:
+            learning_curves(trained, arguments.out / name)
+        sections.append(model_section(model, arms, name if trained else None))
+        metrics[model] = {
+            arm.algorithm: {
+                benchmark: {
+                    mode: {
+                        "avg": bootstrap(arm.correct[benchmark, mode])._asdict(),
+                        "pass": bootstrap(arm.passed[benchmark, mode])._asdict(),
+                        "tokens": arm.tokens[benchmark, mode].mean(),
+                        "seeds": arm.correct[benchmark, mode].mean(1).tolist(),
+                    }
+                    for b, mode in arm.cells()
+                    if b == benchmark
+                }
+                for benchmark in sorted({b for b, _ in arm.cells()})
+            }
+            for arm in arms
+        }
+    (arguments.out / "report.md").write_text("\n\n".join(sections) + "\n")
+    (arguments.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    print(f"{sum(map(len, models.values()))} arms -> {arguments.out / 'report.md'}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,84 @@
+"""What the finished runs hold, read from runs/."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from replication.errors import UserError
+from replication.evaluation.samples import correct_by_problem
+
+UNTRAINED = "untrained"
+Cell = tuple[str, str]  # benchmark, mode
+
+
+@dataclass
+class Arm:
+    """All seeds of one algorithm on one model; S seeds, P problems."""
+
+    model: str
+    algorithm: str
+    seeds: list[str]
+    metrics: list[dict[str, Any]]  # a seed's metrics.json: benchmark -> mode -> metrics
+    correct: dict[Cell, np.ndarray]  # [S, P] share of correct samples
+    passed: dict[Cell, np.ndarray]  # [S, P] whether one of the samples is correct
+    tokens: dict[Cell, np.ndarray]  # [S, P] tokens a sample, erased ones included
+    history: list[list[dict[str, float]]]  # a seed's training steps; none for the untrained policy
+    rollout_rows: int  # completions a training step
+
+    def cells(self) -> list[Cell]:
+        """The benchmarks and modes that every seed was evaluated on."""
+        return sorted(self.correct)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def read_arm(runs: Path, model: str, algorithm: str) -> Arm:
+    """Read one arm from runs/evaluate and runs/train."""
+    folders = sorted((runs / "evaluate" / model / algorithm).iterdir(), key=lambda p: (len(p.name), p.name))
+    per_cell: dict[Cell, list[list[tuple[float, float, float]]]] = {}
+    for folder in folders:
+        samples = _lines(folder / "samples.jsonl")
+        for cell in {(s["benchmark"], s["mode"]) for s in samples}:
+            rows = [s for s in samples if (s["benchmark"], s["mode"]) == cell]
+            spent: dict[str, list[int]] = {}
+            for s in rows:
+                spent.setdefault(s["problem"], []).append(s["tokens"] + s["erased_tokens"])
+            by_problem = sorted(correct_by_problem(rows).items())
+            per_cell.setdefault(cell, []).append(
+                [(float(np.mean(hits)), float(any(hits)), float(np.mean(spent[p]))) for p, hits in by_problem]
+            )
+    columns = {cell: np.array(values) for cell, values in per_cell.items()}  # [S, P, 3]
+    trained = [runs / "train" / model / algorithm / folder.name for folder in folders if algorithm != UNTRAINED]
+    settings = [json.loads((folder / "run.json").read_text())["settings"] for folder in trained]
+    return Arm(
+        model=model,
+        algorithm=algorithm,
+        seeds=[folder.name for folder in folders],
+        metrics=[json.loads((folder / "metrics.json").read_text()) for folder in folders],
+        correct={cell: v[..., 0] for cell, v in columns.items()},
+        passed={cell: v[..., 1] for cell, v in columns.items()},
+        tokens={cell: v[..., 2] for cell, v in columns.items()},
+        history=[_lines(folder / "history.jsonl") for folder in trained],
+        rollout_rows=settings[0]["train"]["prompts"] * settings[0]["rollout"]["group_size"] if settings else 0,
+    )
+
+
+def read_arms(runs: Path) -> dict[str, list[Arm]]:
+    """Model -> its arms, the untrained policy first.
+
+    Raises:
+        UserError: nothing was evaluated yet.
+    """
+    found: dict[str, list[Arm]] = {}
+    for folder in sorted((runs / "evaluate").glob("*/*")):
+        found.setdefault(folder.parent.name, []).append(read_arm(runs, folder.parent.name, folder.name))
+    if not found:
+        raise UserError(f"{runs}/evaluate holds no evaluations: run `dvc repro`, or `python -m replication.evaluate`")
+    return {model: sorted(arms, key=lambda a: (a.algorithm != UNTRAINED, a.algorithm)) for model, arms in found.items()}

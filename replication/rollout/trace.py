@@ -1,0 +1,83 @@
+"""What a rollout leaves behind: completions, their segments, and every erased attempt."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Attempt(NamedTuple):
+    """One erased attempt at a segment."""
+
+    row: int
+    segment: int
+    number: int  # e, erasures spent on the segment before this one
+    start: int  # tokens of the completion before it
+    tokens: list[int]
+    u: float  # nats
+    theta: float  # nats
+
+
+@dataclass
+class Rollout:
+    """R = P * G completions of at most T tokens, in at most N segments; rows are filled with padding after `length`."""
+
+    group_size: int
+    prompts: list[list[int]]  # P
+    tokens: Tensor  # [R, T] ids
+    logp: Tensor  # [R, T] log-probability of each token when it was sampled, at the sampling temperature, in nats
+    entropy: Tensor  # [R, T] of the distribution it was sampled from, in nats
+    length: Tensor  # [R] tokens
+    ended: Tensor  # [R] boolean: ended by itself, not cut off
+    erasable: Tensor  # [R] boolean: rolled out with erasure
+    start: Tensor  # [R, N + 1] first token of each segment, and the end of the last
+    segments: Tensor  # [R] accepted segments
+    erasures: Tensor  # [R, N] erasures spent
+    u: Tensor  # [R, N] uncertainty of the accepted segment, in nats; nan where it was not taken
+    theta: Tensor  # [R, N] the threshold it was accepted under, in nats
+    attempts: list[Attempt]
+    steps: int = 0  # forward passes
+    row_steps: int = 0  # tokens sampled, erased ones included
+
+    @property
+    def mask(self) -> Tensor:
+        """[R, T] boolean: a token of the completion."""
+        return torch.arange(self.tokens.shape[1], device=self.tokens.device) < self.length[:, None]
+
+    @property
+    def segment_of(self) -> Tensor:
+        """[R, T] index of the segment that each token lies in; -1 after the completion."""
+        t = torch.arange(self.tokens.shape[1], device=self.tokens.device)
+        begun = torch.arange(self.start.shape[1], device=t.device) < self.segments[:, None]  # [R, N + 1]
+        index = ((t[:, None] >= self.start[:, None]) & begun[:, None]).sum(-1) - 1
+        return index.masked_fill(~self.mask, -1)
+
+    @property
+    def erased_tokens(self) -> Tensor:
+        """[R] tokens sampled and erased."""
+        counts = torch.zeros_like(self.length)
+        for attempt in self.attempts:
+            counts[attempt.row] += len(attempt.tokens)
+        return counts
+
+    @classmethod
+    def concatenate(cls, parts: list[Rollout]) -> Rollout:
+        """One rollout of the parts' groups in order."""
+        tensors = {
+            f.name: torch.cat([getattr(part, f.name) for part in parts])
+            for f in dataclasses.fields(cls)
+            if isinstance(getattr(parts[0], f.name), Tensor)
+        }
+        offsets = [sum(len(p.tokens) for p in parts[:i]) for i in range(len(parts))]
+        return cls(
+            group_size=parts[0].group_size,
+            prompts=[prompt for part in parts for prompt in part.prompts],
+            attempts=[a._replace(row=a.row + at) for at, part in zip(offsets, parts, strict=True) for a in part.attempts],
+            steps=sum(part.steps for part in parts),
+            row_steps=sum(part.row_steps for part in parts),
+            **tensors,
+        )

@@ -1,0 +1,63 @@
+"""The Lightning Trainer of a run: checkpoints at rollout boundaries, one logger, a progress bar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from replication.config import Config
+from replication.errors import UserError
+from replication.training.strategy import build_strategy
+
+
+def build_trainer(config: Config, folder: Path) -> L.Trainer:
+    """A Trainer that keeps its checkpoints and logs in the folder."""
+    trainer, train = config.trainer, config.train
+    updates = train.epochs * train.minibatches  # optimizer steps a rollout, Lightning's unit
+    checkpoints = ModelCheckpoint(
+        dirpath=folder / "checkpoints",
+        filename="{step}",
+        every_n_train_steps=train.checkpoint_every * updates,
+        save_top_k=1,
+        save_on_train_epoch_end=False,
+    )
+    return L.Trainer(
+        accelerator="auto",
+        strategy=build_strategy(trainer, train),
+        devices=trainer.devices,
+        num_nodes=trainer.nodes,
+        precision="bf16-mixed" if trainer.precision == "bf16" else "32-true",
+        max_epochs=1,
+        logger=build_logger(trainer.logger, folder),
+        callbacks=[checkpoints, TQDMProgressBar(refresh_rate=1)],
+        use_distributed_sampler=False,  # the problems are dealt out by data.module.share
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        default_root_dir=folder,
+    )
+
+
+def build_logger(name: str, folder: Path) -> Logger | bool:
+    """The logger that the settings name."""
+    if name == "none":
+        return False
+    try:
+        if name == "tensorboard":
+            return TensorBoardLogger(folder, name="tensorboard")
+        if name == "wandb":
+            return WandbLogger(project="replication", save_dir=folder)
+        from dvclive.lightning import DVCLiveLogger
+    except ModuleNotFoundError as error:
+        raise UserError(f"trainer.logger {name} needs a package that is missing ({error.name}): pip install {error.name}") from None
+    settings: dict[str, Any] = {"dvcyaml": None, "save_dvc_exp": False, "report": None, "monitor_system": False}
+    return DVCLiveLogger(dir=str(folder / "dvclive"), **settings)
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint of an earlier, interrupted run, or None."""
+    found = list((folder / "checkpoints").glob("step=*.ckpt"))
+    return str(max(found, key=lambda path: int(path.stem.split("=")[1]))) if found else None

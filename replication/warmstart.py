@@ -1,0 +1,91 @@
+"""`python -m replication.warmstart --model tiny`: teach a small Qwen3 the format of a synthetic task, and its errors.
+
+A pretrained policy needs no warm start: for it the stage records which checkpoint is meant.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+from replication.config import Config, load_run
+from replication.errors import UserError, run_command
+
+
+def warm_start(config: Config) -> tuple[Any, Any, float]:
+    """Train the configured architecture on worked solutions of the task: first faultless ones, then noisy ones.
+
+    Returns:
+        The model, its tokenizer, and the mean loss of the last 20 steps in nats a token.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from replication.data.tasks import TASKS
+    from replication.data.template import prompt_ids
+    from replication.policy import small_model, small_tokenizer
+    from replication.seeds import seed_for
+
+    task, settings = TASKS[config.data.task], config.warmstart
+    tokenizer = small_tokenizer()
+    model = small_model(config.policy, tokenizer, seed_for(settings.seed, "weights")).train()
+    total = settings.clean_steps + settings.noisy_steps
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, betas=(0.9, 0.95), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, 1.0, total_iters=20)
+    # examples of their own seed: the problems trained on by RL and held out are drawn from another
+    examples = task.problems(settings.batch * 64, seed_for(settings.seed, "examples"), config.data.steps)
+    losses = []
+    for step in (progress := tqdm(range(total), desc="warm start", mininterval=5)):
+        rng = random.Random(seed_for(settings.seed, "solutions", step))
+        noise = settings.noise if step >= settings.clean_steps else 0.0
+        rows = []
+        for problem in rng.sample(examples, settings.batch):
+            prompt = prompt_ids(tokenizer, problem.question)
+            answer = tokenizer(task.solution(problem.question, noise, rng)).input_ids
+            rows.append((prompt, [*answer, tokenizer.eos_token_id]))
+        width = max(len(p) + len(a) for p, a in rows)
+        ids = torch.tensor([p + a + [tokenizer.pad_token_id] * (width - len(p) - len(a)) for p, a in rows])
+        labels = torch.tensor([[-100] * len(p) + a + [-100] * (width - len(p) - len(a)) for p, a in rows])
+        loss = model(input_ids=ids, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+        progress.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+    return model.eval(), tokenizer, sum(losses[-20:]) / len(losses[-20:])
+
+
+def main() -> None:
+    run = load_run(
+        ["data", "policy", "warmstart"],
+        options=[("--out", {"default": None, "type": str | None, "help": "folder, runs/warmstart/<model> if not given"})],
+        description="Warm-start a small model on a synthetic task, or record which pretrained one is meant.",
+    )
+    config, out = run.config, Path(run.options["out"] or f"runs/warmstart/{run.model}")
+    if config.policy.pretrained is None and config.data.task == "files":
+        raise UserError(f"model {run.model} has neither policy.pretrained nor a synthetic data.task: set one in params.yaml")
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    if config.policy.pretrained is not None:
+        record = {"pretrained": config.policy.pretrained, "revision": config.policy.revision}
+        (partial / "pretrained.json").write_text(json.dumps(record, indent=2) + "\n")
+        result = f"the policy is {record['pretrained']} at revision {record['revision'] or 'not pinned'}"
+    else:
+        from replication.policy import save_policy
+
+        model, tokenizer, loss = warm_start(config)
+        save_policy(model, tokenizer, partial)
+        result = f"warm-started {model.num_parameters():,} parameters, loss {loss:.3f} nats a token"
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
+    print(f"{result} -> {out}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from replication.data import prepared
+from replication.data.clean import Removed
+from replication.data.prepared import read_benchmarks, read_train, write_prepared
+from replication.data.sources import Problem
+from replication.errors import UserError
+
+TRAIN = [Problem("train-1", "Was ist $½$? \u2028 “so”", "0.5", 5.5, "Arithmetic"), Problem("train-3", "Why?", "42")]
+BENCHMARKS = {
+    "b": [Problem("b-1", "How?", "1")],
+    "a.2": [Problem("a.2-1", "When?", "2"), Problem("a.2-2", "Who?", "3")],
+}
+
+
+def write(folder, **changes):
+    arguments = {"train": TRAIN, "benchmarks": BENCHMARKS, "manifest": {"seed": 7}} | changes
+    write_prepared(folder, **arguments)
+
+
+def test_what_is_written_is_read(tmp_path):
+    folder = tmp_path / "data" / "tiny"
+    write(folder, removed=[Removed(Problem("train-2", "How?", "1"), "exact", "b-1")])
+    assert read_train(folder) == TRAIN
+    assert read_benchmarks(folder) == BENCHMARKS and list(read_benchmarks(folder)) == ["a.2", "b"]
+    assert read_benchmarks(folder, ["b"]) == {"b": BENCHMARKS["b"]}
+    assert json.loads((folder / "removed.jsonl").read_text()) == {"id": "train-2", "reason": "exact", "match": "b-1"}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["seed"] == 7
+    assert set(manifest["files"]) == {"train.jsonl", "removed.jsonl", "benchmarks/a.2.jsonl", "benchmarks/b.jsonl"}
+    for name, digest in manifest["files"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+
+
+def test_an_earlier_folder_is_replaced_whole(tmp_path):
+    folder = tmp_path / "tiny"
+    write(folder)
+    write(folder, train=TRAIN[:1], benchmarks={})
+    assert read_train(folder) == TRAIN[:1]
+    assert list((folder / "benchmarks").iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_a_failure_leaves_the_earlier_folder_and_nothing_else(tmp_path, monkeypatch):
+    folder = tmp_path / "tiny"
+    write(folder)
+
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prepared, "sha256_of", full)
+    with pytest.raises(UserError, match="tiny cannot be written: No space left on device"):
+        write(folder, train=TRAIN[:1])
+    assert read_train(folder) == TRAIN
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_only_prepared_data_is_replaced(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"thesis holds something else"):
+        write(tmp_path / "thesis")
+    with pytest.raises(UserError, match=r"file is a file"):
+        write(tmp_path / "file")
+    assert (tmp_path / "thesis" / "chapter1.txt").exists()
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "empty")
+    assert read_train(tmp_path / "empty") == TRAIN
+
+
+@pytest.mark.parametrize("name", ["../b", "a/b", "", ".hidden", "a b"])
+def test_a_benchmark_name_must_name_a_file(tmp_path, name):
+    with pytest.raises(UserError, match="cannot name a file"):
+        write(tmp_path / "tiny", benchmarks={name: BENCHMARKS["b"]})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_missing_is_named_with_the_remedy(tmp_path):
+    folder = tmp_path / "q4b"
+    command = "run `python -m replication.prepare --model q4b`"
+    with pytest.raises(UserError, match=rf"q4b/train.jsonl does not exist: {command}"):
+        read_train(folder)
+    with pytest.raises(UserError, match=rf"q4b/benchmarks does not exist: {command}"):
+        read_benchmarks(folder)
+    write(folder)
+    with pytest.raises(UserError, match=r"no benchmark 'aime24'; there are a\.2, b"):
+        read_benchmarks(folder, ["b", "aime24"])
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"id": "1", "question": "q"}', ""])
+def test_a_damaged_file_is_named(tmp_path, line):
+    write(tmp_path / "tiny")
+    with (tmp_path / "tiny" / "train.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(UserError, match=r"train.jsonl, row 3: .*prepare the data again"):
+        read_train(tmp_path / "tiny")
