@@ -79,6 +79,9 @@ class PolicyConfig:
     """Commit of the hub model"""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights in rollouts and evaluation"""
+    cpu_threads: int = 0
+    """Threads of a CPU process; 0 leaves it to torch. Small models want 1: it is as fast, keeps its speed where the
+    cores are shared, and sums in the same order on every machine"""
     thinking: bool = False
     """Qwen3's thinking mode in the chat template (the paper does not say; see docs/ledger.md)"""
     hidden_size: int = 96
@@ -316,7 +319,9 @@ def read_params(path: Path) -> dict[str, Any]:
     try:
         params = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run from the repository's root, or name the file by --params") from None
+        raise UserError(
+            f"{path} does not exist: run from the repository's root, or name the file by --params"
+        ) from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(params, dict) or not {"models", "algorithms"} <= params.keys():
@@ -337,7 +342,9 @@ def _model_section(params: dict[str, Any], model: str, path: Path) -> tuple[str,
         section["policy"] = {**(section.get("policy") or {}), "pretrained": model}
         return Path(model).name.lower(), section
     known = ", ".join(name.removeprefix("q") if name in ("q4b", "q8b") else name for name in params["models"])
-    raise UserError(f"--model {model} is not known: use one of {known}, the folder of a model, or a hub id (owner/name)")
+    raise UserError(
+        f"--model {model} is not known: use one of {known}, the folder of a model, or a hub id (owner/name)"
+    )
 
 
 def _parser(sections: Sequence[str]) -> ArgumentParser:
@@ -424,4 +431,6 @@ def load_run(
     final = _parse(parser, "command line", None, argv)
     values = parser.instantiate(final)
     config = Config(**{name: getattr(values, name) for name in sections})
-    return Run(model, algorithm, config, {k: getattr(values, k) for k in (f.lstrip("-").replace("-", "_") for f, _ in options)})
+    return Run(
+        model, algorithm, config, {k: getattr(values, k) for k in (f.lstrip("-").replace("-", "_") for f, _ in options)}
+    )

@@ -15,9 +15,15 @@ def main() -> None:
     run = load_run(
         ["policy", "rollout", "erasure", "evaluate"],
         options=[
-            ("--checkpoint", {"type": str | None, "default": None, "help": "policy to evaluate, the untrained one if not given"}),
+            (
+                "--checkpoint",
+                {"type": str | None, "default": None, "help": "policy to evaluate, the untrained one if not given"},
+            ),
             ("--data", {"type": str | None, "default": None, "help": "prepared problems, data/<model> if not given"}),
-            ("--out", {"type": str | None, "default": None, "help": "folder, runs/evaluate/<model>/untrained if not given"}),
+            (
+                "--out",
+                {"type": str | None, "default": None, "help": "folder, runs/evaluate/<model>/untrained if not given"},
+            ),
         ],
         description="Sample a policy on the benchmarks, erasure off and on, and grade it.",
     )
@@ -33,7 +39,7 @@ def main() -> None:
     from replication.evaluation.run import evaluate_benchmark
     from replication.evaluation.samples import summarise
     from replication.grading.pool import Grader
-    from replication.policy import base_policy, device, load_policy
+    from replication.policy import base_policy, load_policy, use_machine
 
     if run.options["checkpoint"] is not None:
         path, revision = run.options["checkpoint"], None
@@ -42,7 +48,7 @@ def main() -> None:
     else:
         path, revision = base_policy(config.policy, run.model)
     model, tokenizer = load_policy(path, revision, config.policy.dtype)
-    model.to(device())
+    model.to(use_machine(config.policy))
     if config.evaluate.problems:
         benchmarks = {name: problems[: config.evaluate.problems] for name, problems in benchmarks.items()}
     total = sum(map(len, benchmarks.values())) * config.evaluate.samples * len(config.evaluate.modes)

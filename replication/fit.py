@@ -22,7 +22,10 @@ SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "tra
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--seed", {"type": int, "default": 0, "help": "seed of the samples and of the problems' order"}),
     ("--data", {"type": str | None, "default": None, "help": "prepared problems, data/<model> if not given"}),
-    ("--out", {"type": str | None, "default": None, "help": "export, runs/train/<model>/<algorithm>/<seed> if not given"}),
+    (
+        "--out",
+        {"type": str | None, "default": None, "help": "export, runs/train/<model>/<algorithm>/<seed> if not given"},
+    ),
 ]
 
 
@@ -45,7 +48,9 @@ def check_machine(trainer: TrainerConfig, train: TrainConfig, model: str) -> Non
                 "or use --model tiny"
             )
     if trainer.strategy == "single" and world > 1:
-        raise UserError(f"trainer.strategy single runs 1 process, not {world}: use ddp, deepspeed_zero2 or deepspeed_zero3")
+        raise UserError(
+            f"trainer.strategy single runs 1 process, not {world}: use ddp, deepspeed_zero2 or deepspeed_zero3"
+        )
     if train.prompts % (train.minibatches * world):
         raise UserError(
             f"train.prompts = {train.prompts} cannot be dealt evenly to {train.minibatches} minibatches x {world} processes: "
@@ -87,9 +92,10 @@ def train(run: Run) -> Path:
 
     problems = read_train(data)
 
-    from replication.policy import base_policy, load_policy, save_policy
+    from replication.policy import base_policy, load_policy, save_policy, use_machine
 
     base, revision = base_policy(config.policy, run.model)
+    use_machine(config.policy)
     policy, tokenizer = load_policy(base, revision)
 
     import lightning.pytorch as L
@@ -133,7 +139,13 @@ def _export(run: Run, module: Any, out: Path, base: str, revision: str | None, s
     partial.mkdir(parents=True)
     save_policy(module.policy, module.tokenizer, partial)
     settings = {section: dataclasses.asdict(getattr(run.config, section)) for section in SECTIONS}
-    record = {"model": run.model, "algorithm": run.algorithm, "seed": run.options["seed"], "base": base, "revision": revision}
+    record = {
+        "model": run.model,
+        "algorithm": run.algorithm,
+        "seed": run.options["seed"],
+        "base": base,
+        "revision": revision,
+    }
     (partial / "run.json").write_text(json.dumps({**record, "settings": settings}, indent=2) + "\n")
     (partial / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in module.history))
     shutil.rmtree(out, ignore_errors=True)
@@ -146,7 +158,9 @@ def main() -> None:
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
         last = rows[-5:]
-        print(f"reward {sum(r['reward'] for r in last) / len(last):.3f} over the last {len(last)} of {len(rows)} steps -> {out}")
+        print(
+            f"reward {sum(r['reward'] for r in last) / len(last):.3f} over the last {len(last)} of {len(rows)} steps -> {out}"
+        )
 
 
 if __name__ == "__main__":

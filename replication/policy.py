@@ -73,7 +73,9 @@ def load_policy(path: str, revision: str | None = None, dtype: str = "float32") 
         UserError: there is no such model, or it cannot be had from here.
     """
     if Path(path).is_dir() and not (Path(path) / "config.json").exists():
-        raise UserError(f"{path} holds no config.json, so it is no checkpoint: name the folder that `save_pretrained` wrote")
+        raise UserError(
+            f"{path} holds no config.json, so it is no checkpoint: name the folder that `save_pretrained` wrote"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
         model = AutoModelForCausalLM.from_pretrained(
@@ -96,8 +98,10 @@ def eos_ids(model: Any, tokenizer: Any) -> list[int]:
     return sorted(i for i in ids | {tokenizer.eos_token_id} if i is not None)
 
 
-def device() -> torch.device:
-    """The accelerator if there is one, else the CPU."""
+def use_machine(config: PolicyConfig) -> torch.device:
+    """The accelerator if there is one, else the CPU with the configured number of threads."""
+    if config.cpu_threads:
+        torch.set_num_threads(config.cpu_threads)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

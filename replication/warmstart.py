@@ -26,9 +26,10 @@ def warm_start(config: Config) -> tuple[Any, Any, float]:
 
     from replication.data.tasks import TASKS
     from replication.data.template import prompt_ids
-    from replication.policy import small_model, small_tokenizer
+    from replication.policy import small_model, small_tokenizer, use_machine
     from replication.seeds import seed_for
 
+    use_machine(config.policy)
     task, settings = TASKS[config.data.task], config.warmstart
     tokenizer = small_tokenizer()
     model = small_model(config.policy, tokenizer, seed_for(settings.seed, "weights")).train()
@@ -63,12 +64,16 @@ def warm_start(config: Config) -> tuple[Any, Any, float]:
 def main() -> None:
     run = load_run(
         ["data", "policy", "warmstart"],
-        options=[("--out", {"default": None, "type": str | None, "help": "folder, runs/warmstart/<model> if not given"})],
+        options=[
+            ("--out", {"default": None, "type": str | None, "help": "folder, runs/warmstart/<model> if not given"})
+        ],
         description="Warm-start a small model on a synthetic task, or record which pretrained one is meant.",
     )
     config, out = run.config, Path(run.options["out"] or f"runs/warmstart/{run.model}")
     if config.policy.pretrained is None and config.data.task == "files":
-        raise UserError(f"model {run.model} has neither policy.pretrained nor a synthetic data.task: set one in params.yaml")
+        raise UserError(
+            f"model {run.model} has neither policy.pretrained nor a synthetic data.task: set one in params.yaml"
+        )
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

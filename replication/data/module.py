@@ -60,7 +60,13 @@ class ProblemModule(L.LightningDataModule):
 
     def __init__(self, problems: Sequence[Problem], steps: int, per_step: int, minibatches: int, seed: int):
         super().__init__()
-        self.problems, self.steps, self.per_step, self.minibatches, self.seed = problems, steps, per_step, minibatches, seed
+        self.problems, self.steps, self.per_step, self.minibatches, self.seed = (
+            problems,
+            steps,
+            per_step,
+            minibatches,
+            seed,
+        )
         self.done = 0
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -68,9 +74,12 @@ class ProblemModule(L.LightningDataModule):
         steps = _Steps(self, self.trainer.global_rank, self.trainer.world_size)
         return DataLoader(steps, batch_size=None, shuffle=False, collate_fn=lambda batch: batch)
 
+    def transfer_batch_to_device(self, batch: Batch, device: Any, dataloader_idx: int) -> Batch:
+        return batch  # problems are text
+
     def state_dict(self) -> dict[str, Any]:
         assert self.trainer is not None
-        return {"done": self.trainer.lightning_module.history_length()}
+        return {"done": len(self.trainer.lightning_module.history)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.done = state["done"]

@@ -35,7 +35,11 @@ def problems(count: int, seed: int, steps: int, topic: str = "recurrence") -> li
             a, b = b, result(a, op, b)
         if question not in drawn:
             drawn[question] = Problem(
-                id=f"{topic}-{len(drawn)}", question=question, final_answer=f"{a}{b}", difficulty=float(steps), topic=topic
+                id=f"{topic}-{len(drawn)}",
+                question=question,
+                final_answer=f"{a}{b}",
+                difficulty=float(steps),
+                topic=topic,
             )
     return list(drawn.values())
 

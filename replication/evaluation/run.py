@@ -38,9 +38,7 @@ def evaluate_benchmark(
         progress: called with the number of completions each time some are done.
     """
     k = settings.samples
-    sampling = replace(
-        rollout, group_size=k, temperature=settings.temperature, max_rows=max(rollout.max_rows, k)
-    )
+    sampling = replace(rollout, group_size=k, temperature=settings.temperature, max_rows=max(rollout.max_rows, k))
     groups = max(1, sampling.max_rows // k)
     ends = eos_ids(model, tokenizer)
     out: list[Sample] = []
@@ -53,7 +51,9 @@ def evaluate_benchmark(
             done = roll_out(model, prompts, torch.tensor(keys), sampling, erase, ends, tokenizer.pad_token_id)
             ids = [row[:end] for row, end in zip(done.tokens.tolist(), done.length.tolist(), strict=True)]
             texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-            graded = grader.grade_many([(p.final_answer, texts[i * k + j]) for i, p in enumerate(chunk) for j in range(k)])
+            graded = grader.grade_many(
+                [(p.final_answer, texts[i * k + j]) for i, p in enumerate(chunk) for j in range(k)]
+            )
             erased = done.erased_tokens
             for row, item in enumerate(graded):
                 out.append(

@@ -48,9 +48,7 @@ def _parse(text: str) -> Expression | None:
     """The sympy expression of a normal form; None for nan, complex infinity and what math-verify cannot read."""
     if _SPACED_NUMBERS.search(text):
         return None
-    found = parse(
-        pred=f"${text}$", extraction_config=[_EXTRACTION], fallback_mode="no_fallback", parsing_timeout=None
-    )
+    found = parse(pred=f"${text}$", extraction_config=[_EXTRACTION], fallback_mode="no_fallback", parsing_timeout=None)
     if not found or not isinstance(found[0], Expression) or found[0].has(sympy.nan, sympy.zoo):
         return None
     return found[0]
@@ -96,7 +94,9 @@ def _rounded_from(element: Expression, references: list[Expression]) -> Expressi
 
 
 def _is_real_number(element: Expression) -> bool:
-    return isinstance(element, sympy.Expr) and bool(element.is_number and element.is_finite and element.is_extended_real)
+    return isinstance(element, sympy.Expr) and bool(
+        element.is_number and element.is_finite and element.is_extended_real
+    )
 
 
 def _value(number: sympy.Expr) -> Fraction:

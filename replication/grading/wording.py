@@ -24,7 +24,9 @@ _MEANING = re.compile(
 )
 _POWER = r"(?: *\^ *(?:\{ *-?[0-9] *\}|-?[0-9]))?"
 _TEXT_UNIT = re.compile(
-    r"(?<=[0-9)}%a-z!]) *(?:/|\\cdot|\\times)? *\\text *\{(?P<unit>[^{}]*)\}" + _POWER + r" *(?=$|[.,;)/}\]]|\\cdot|\\text)"
+    r"(?<=[0-9)}%a-z!]) *(?:/|\\cdot|\\times)? *\\text *\{(?P<unit>[^{}]*)\}"
+    + _POWER
+    + r" *(?=$|[.,;)/}\]]|\\cdot|\\text)"
 )
 _PLAIN_UNIT = re.compile(
     r"(?<=[0-9)}]) *(?:(?:square|sq\.?|cubic|cu\.?) )?(?:mm|cm|dm|km|ft|kg|mg|ml|mL|lbs?|oz|mi|yd|hrs?|mph|km/h|m/s|"
@@ -34,13 +36,19 @@ _PLAIN_UNIT = re.compile(
 )
 _DEGREES = re.compile(r" *\^ *(?:\{ *\\circ *\}|\\circ) *(?:[CFK]|\\text *\{ *[CFK] *\})?$| *\\degrees?$")
 _CURRENCY = re.compile(r"^(?:Rs\.?|USD|US|EUR|GBP|INR|\\pounds|\\euro)(?![a-zA-Z]) *| *\\(?:pounds|euro)$")
-_PERCENT_WORD = re.compile(r"\\text *\{ *(?:\\?%|(?:percent|per cent|percentage|pct)\.?) *\}|\b(?:percent|pct)\b|(?<!\\)%")
+_PERCENT_WORD = re.compile(
+    r"\\text *\{ *(?:\\?%|(?:percent|per cent|percentage|pct)\.?) *\}|\b(?:percent|pct)\b|(?<!\\)%"
+)
 _TRAILING_STOPS = re.compile(r"[ .,;:]+$")
 _APPROXIMATELY = re.compile(r"^\\(?:approx|simeq)(?![A-Za-z]) *")
 _LEAD_IN_TEXT = re.compile(r"^\\text *\{(?P<words>[^{}]*?)(?:\b(?:is|are|equals)|=|:) *:? *\}(?=.)")
-_LEAD_IN = re.compile(r"^(?P<words>(?:[A-Za-z]+ )*)(?:is|are|equals|answer ?:)(?: ?[:=])? ?(?=[^A-Za-z:= ]|[A-Za-z]\b)", re.IGNORECASE)
+_LEAD_IN = re.compile(
+    r"^(?P<words>(?:[A-Za-z]+ )*)(?:is|are|equals|answer ?:)(?: ?[:=])? ?(?=[^A-Za-z:= ]|[A-Za-z]\b)", re.IGNORECASE
+)
 
-_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+)
 _ONES += " eighteen nineteen"
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _NUMBER_WORDS = {word: number for number, word in enumerate(_ONES.split())} | {

@@ -13,7 +13,11 @@ from replication.errors import UserError
 
 
 class _Layer(CacheLayerMixin):
-    """Keys and values of one layer, [rows, kv_heads, capacity, head_dim], allocated when the first ones arrive."""
+    """Keys and values of one layer, [rows, capacity, kv_heads, head_dim], allocated when the first ones arrive.
+
+    A token's entries lie together and a row's tokens in order, so that writing a token and picking rows are plain
+    copies of contiguous memory.
+    """
 
     def __init__(self, owner: RowCache):
         super().__init__()
@@ -21,23 +25,29 @@ class _Layer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         def zeros(like: Tensor) -> Tensor:
-            return like.new_zeros(self.owner.rows, like.shape[1], self.owner.capacity, like.shape[3])
+            return like.new_zeros(self.owner.rows, self.owner.capacity, like.shape[1], like.shape[3])
 
         self.keys, self.values = zeros(key_states), zeros(value_states)
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Store the new entries at the owner's (rows, positions); return those rows' entries up to the live length."""
+        """Store the new entries [r, kv_heads, q, head_dim] at the owner's rows and positions.
+
+        Returns:
+            Keys and values of those rows up to the live length, [r, kv_heads, live, head_dim].
+        """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
-        at = (self.owner.active[:, None], slice(None), self.owner.positions)  # [r, q] of [rows, heads, capacity]
-        self.keys[at] = key_states.transpose(1, 2)
-        self.values[at] = value_states.transpose(1, 2)
-        live = self.owner.live
-        if self.owner.all_active:
-            return self.keys[:, :, :live], self.values[:, :, :live]
-        return self.keys[self.owner.active, :, :live], self.values[self.owner.active, :, :live]
+        return self._store(self.keys, key_states), self._store(self.values, value_states)
+
+    def _store(self, held: Tensor, new: Tensor) -> Tensor:
+        owner = self.owner
+        held[owner.active[:, None], owner.positions] = new.transpose(1, 2)
+        live = held[:, : owner.live]
+        if not owner.all_active:
+            live = live.index_select(0, owner.active)
+        return live.transpose(1, 2)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.owner.live, 0
@@ -91,10 +101,10 @@ class RowCache(Cache):
             if not theirs.is_initialized:
                 continue  # prompts of one token have nothing to prefill
             if not mine.is_initialized:
-                mine.lazy_initialization(theirs.keys, theirs.values)
+                mine.lazy_initialization(theirs.keys.transpose(1, 2), theirs.values.transpose(1, 2))
             assert mine.keys is not None and mine.values is not None
-            mine.keys[:, :, : prompt_cache.capacity] = theirs.keys.repeat_interleave(copies, 0)
-            mine.values[:, :, : prompt_cache.capacity] = theirs.values.repeat_interleave(copies, 0)
+            mine.keys[:, : prompt_cache.capacity] = theirs.keys.repeat_interleave(copies, 0)
+            mine.values[:, : prompt_cache.capacity] = theirs.values.repeat_interleave(copies, 0)
 
 
 def refuse_unsupported(config: PretrainedConfig) -> None:

@@ -76,7 +76,9 @@ class Rollout:
         return cls(
             group_size=parts[0].group_size,
             prompts=[prompt for part in parts for prompt in part.prompts],
-            attempts=[a._replace(row=a.row + at) for at, part in zip(offsets, parts, strict=True) for a in part.attempts],
+            attempts=[
+                a._replace(row=a.row + at) for at, part in zip(offsets, parts, strict=True) for a in part.attempts
+            ],
             steps=sum(part.steps for part in parts),
             row_steps=sum(part.row_steps for part in parts),
             **tensors,

@@ -66,4 +66,6 @@ def micro_batches(
     for index in rows.split(size):
         part = seqs.rows(index)
         t = part.tokens.shape[1]
-        yield MicroBatch(part, advantage[index, :t], weight[index, :t], None if reference is None else reference[index, :t])
+        yield MicroBatch(
+            part, advantage[index, :t], weight[index, :t], None if reference is None else reference[index, :t]
+        )

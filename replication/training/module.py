@@ -155,7 +155,9 @@ class E3RLModule(L.LightningModule):
             kl = kl_k3(logp, batch.reference_logp)
             loss = loss + objective.kl * kl
         self.metrics.add_tokens(part, logp, entropy, ratio, kl)
-        self.metrics.add_mean("clip_fraction", is_clipped(ratio, batch.advantage, objective.clip_low, objective.clip_high), part)
+        self.metrics.add_mean(
+            "clip_fraction", is_clipped(ratio, batch.advantage, objective.clip_low, objective.clip_high), part
+        )
         return (loss * batch.weight).sum()
 
     def set_learning_rate(self, step: int) -> None:
@@ -175,13 +177,6 @@ class E3RLModule(L.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         train = self.config.train
         return torch.optim.AdamW(self.policy.parameters(), lr=train.lr, weight_decay=train.weight_decay)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        return batch  # problems are text
-
-    def history_length(self) -> int:
-        """Steps done."""
-        return len(self.history)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from replication.config import Config
@@ -14,17 +14,28 @@ from replication.errors import UserError
 from replication.training.strategy import build_strategy
 
 
+class RolloutCheckpoint(Callback):
+    """Saves after every so many rollouts, and keeps the newest checkpoint.
+
+    Lightning's ModelCheckpoint counts optimizer steps, warns under manual optimization, and cannot tell a rollout's last
+    update from the others.
+    """
+
+    def __init__(self, folder: Path, every: int):
+        self.folder, self.every = folder, every
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
+        done = len(module.history)
+        if done % self.every == 0:
+            older = list(self.folder.glob("rollout=*.ckpt"))
+            trainer.save_checkpoint(self.folder / f"rollout={done}.ckpt")
+            for path in older if trainer.is_global_zero else []:
+                trainer.strategy.remove_checkpoint(path)
+
+
 def build_trainer(config: Config, folder: Path) -> L.Trainer:
     """A Trainer that keeps its checkpoints and logs in the folder."""
     trainer, train = config.trainer, config.train
-    updates = train.epochs * train.minibatches  # optimizer steps a rollout, Lightning's unit
-    checkpoints = ModelCheckpoint(
-        dirpath=folder / "checkpoints",
-        filename="{step}",
-        every_n_train_steps=train.checkpoint_every * updates,
-        save_top_k=1,
-        save_on_train_epoch_end=False,
-    )
     return L.Trainer(
         accelerator="auto",
         strategy=build_strategy(trainer, train),
@@ -32,8 +43,9 @@ def build_trainer(config: Config, folder: Path) -> L.Trainer:
         num_nodes=trainer.nodes,
         precision="bf16-mixed" if trainer.precision == "bf16" else "32-true",
         max_epochs=1,
+        enable_checkpointing=False,  # RolloutCheckpoint does it
         logger=build_logger(trainer.logger, folder),
-        callbacks=[checkpoints, TQDMProgressBar(refresh_rate=1)],
+        callbacks=[RolloutCheckpoint(folder / "checkpoints", train.checkpoint_every), TQDMProgressBar(refresh_rate=1)],
         use_distributed_sampler=False,  # the problems are dealt out by data.module.share
         enable_model_summary=False,
         log_every_n_steps=1,
@@ -52,12 +64,14 @@ def build_logger(name: str, folder: Path) -> Logger | bool:
             return WandbLogger(project="replication", save_dir=folder)
         from dvclive.lightning import DVCLiveLogger
     except ModuleNotFoundError as error:
-        raise UserError(f"trainer.logger {name} needs a package that is missing ({error.name}): pip install {error.name}") from None
+        raise UserError(
+            f"trainer.logger {name} needs a package that is missing ({error.name}): pip install {error.name}"
+        ) from None
     settings: dict[str, Any] = {"dvcyaml": None, "save_dvc_exp": False, "report": None, "monitor_system": False}
     return DVCLiveLogger(dir=str(folder / "dvclive"), **settings)
 
 
 def last_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint of an earlier, interrupted run, or None."""
-    found = list((folder / "checkpoints").glob("step=*.ckpt"))
+    found = list((folder / "checkpoints").glob("rollout=*.ckpt"))
     return str(max(found, key=lambda path: int(path.stem.split("=")[1]))) if found else None

@@ -1,0 +1,41 @@
+# make repro   rerun the small default from nothing: installs, then the DVC pipeline, two stages at a time
+# make test    all tests            make check   lint, types, fast tests: under a minute
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
+BIN    := .venv/bin
+STAMP  := .venv/installed
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONUNBUFFERED := 1
+export DVC_NO_ANALYTICS := 1
+export DVC_SITE_CACHE_DIR := $(CURDIR)/.scratch/dvc
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: install repro test check clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+# `dvc repro` alone does the same, one stage after another; stages of one kind are independent of each other
+repro: $(STAMP)
+	@for kind in prepare warmstart train evaluate; do \
+	  dvc stage list --name-only | grep "^$$kind" | xargs -P $(JOBS) -I{} dvc --wait-for-lock repro --quiet --single-item {} || exit 1; \
+	done
+	dvc repro
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy replication
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+clean:
+	rm -rf .scratch runs data

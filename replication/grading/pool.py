@@ -1,0 +1,178 @@
+"""The one grader, for rewards and for evaluation: plain text first, then a cache, then workers that can be killed."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+
+from replication.grading.answer import extract_answer
+from replication.grading.client import Worker
+from replication.grading.verdict import Verdict, exact_verdict
+
+CACHED_PAIRS = 20_000
+
+
+@dataclass(frozen=True)
+class Graded:
+    """One completion's verdict."""
+
+    verdict: Verdict
+    answer: str | None
+    """Content of the box that counted, None when there was none."""
+    reason: str
+    """What decided (`exact`, `math-verify`, `cached`), or why nothing could."""
+    seconds: float
+    """Time the decision took; waiting for a worker to start or to be free is not in it."""
+
+    @property
+    def reward(self) -> float:
+        """1.0 for a correct answer, else 0.0."""
+        return float(self.verdict is Verdict.CORRECT)
+
+
+class Grader:
+    """Grades completions against references; usable from any thread, and in a fork, which gets workers of its own.
+
+    Workers start when the first answer needs mathematics. Use as a context manager, or call `close()`.
+    """
+
+    def __init__(self, workers: int = 2, time_limit: float = 1.0, memory_limit: int = 1 << 30) -> None:
+        """`time_limit` in seconds of wall-clock and `memory_limit` in bytes of address space hold for each check."""
+        if workers < 1 or time_limit <= 0 or memory_limit <= 0:
+            raise ValueError(
+                f"workers, time_limit and memory_limit must be positive: {workers, time_limit, memory_limit}"
+            )
+        self.workers, self.time_limit, self.memory_limit = workers, time_limit, memory_limit
+        self._is_closed = False
+        self._running: set[Worker] = set()
+        self._reset()
+        _graders.add(self)
+        weakref.finalize(self, _close_all, self._running)
+
+    def grade(self, gold: str, completion: str) -> Graded:
+        """The verdict on one completion given the reference answer `gold`."""
+        return self.grade_many([(gold, completion)])[0]
+
+    def grade_many(self, pairs: Sequence[tuple[str, str]]) -> list[Graded]:
+        """The verdicts on (gold, completion) pairs, in order; equal answers are checked once, on all workers at once."""
+        answered = [(gold, extract_answer(completion)) for gold, completion in pairs]
+        graded = {pair: self._without_worker(*pair) for pair in dict.fromkeys(answered)}
+        undecided = [(gold, answer) for (gold, answer), done in graded.items() if done is None and answer is not None]
+        if len(undecided) == 1:
+            graded[undecided[0]] = self._with_worker(*undecided[0])
+        elif undecided:
+            with ThreadPoolExecutor(self.workers) as threads:
+                graded.update(
+                    zip(undecided, threads.map(lambda pair: self._with_worker(*pair), undecided), strict=True)
+                )
+        return [result for pair in answered if (result := graded[pair]) is not None]
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Process ids of the workers running now: none before the first answer that needs mathematics."""
+        return [worker.pid for worker in self._running]
+
+    def close(self) -> None:
+        """End the workers, after the checks they are at; the grader cannot be used afterwards. Safe to call twice."""
+        self._is_closed = True
+        for _ in range(self.workers):
+            worker = self._idle.get()
+            if worker is not None:
+                self._end(worker)
+        for _ in range(self.workers):
+            self._idle.put(None)  # whoever still waits for a worker is told that there are none
+
+    def __enter__(self) -> Grader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[type[Grader], tuple[int, float, int]]:
+        return Grader, (self.workers, self.time_limit, self.memory_limit)  # another process gets workers of its own
+
+    def _without_worker(self, gold: str, answer: str | None) -> Graded | None:
+        """The verdict where the text or the cache has it."""
+        started = time.perf_counter()
+        if answer is None:
+            return Graded(Verdict.NO_ANSWER, None, "no closed box with an answer after the thinking", 0.0)
+        with self._cache_lock:
+            if (gold, answer) in self._cache:
+                self._cache.move_to_end((gold, answer))
+                return Graded(self._cache[gold, answer], answer, "cached", time.perf_counter() - started)
+        verdict = exact_verdict(gold, answer)
+        return Graded(verdict, answer, "exact", time.perf_counter() - started) if verdict else None
+
+    def _with_worker(self, gold: str, answer: str) -> Graded:
+        """The verdict of a worker process. What timed out is not remembered: the machine may have been busy."""
+        worker = self._take_worker()
+        try:
+            worker.wait_until_ready()
+            started = time.perf_counter()
+            verdict, reason = worker.ask(gold, answer)
+            graded = Graded(verdict, answer, reason, time.perf_counter() - started)
+        finally:
+            self._idle.put(worker)
+        if verdict is not Verdict.TIMED_OUT:
+            with self._cache_lock:
+                self._cache[gold, answer] = verdict
+                if len(self._cache) > CACHED_PAIRS:
+                    self._cache.popitem(last=False)
+        return graded
+
+    def _take_worker(self) -> Worker:
+        """An idle worker, a new one in place of one not yet started or dead; waits while all are busy."""
+        worker = self._idle.get()
+        if self._is_closed:
+            self._idle.put(worker)
+            raise RuntimeError("this Grader is closed: make a new one")
+        if worker is not None and worker.is_alive:
+            return worker
+        if worker is not None:
+            self._end(worker)
+        worker = Worker(self.time_limit, self.memory_limit)
+        self._running.add(worker)
+        return worker
+
+    def _end(self, worker: Worker) -> None:
+        worker.close()
+        self._running.discard(worker)
+
+    def _reset(self) -> None:
+        """Nothing running, nothing remembered: at the start, and in a fork, whose parent keeps the workers it has."""
+        for worker in self._running:
+            worker.forget()
+        self._running.clear()
+        self._idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
+        for _ in range(self.workers):
+            self._idle.put(None)
+        self._cache: OrderedDict[tuple[str, str], Verdict] = OrderedDict()
+        self._cache_lock = threading.Lock()
+
+
+_graders: weakref.WeakSet[Grader] = weakref.WeakSet()
+
+
+def _reset_all_after_fork() -> None:
+    for grader in list(_graders):
+        grader._reset()
+
+
+def _close_all(running: set[Worker]) -> None:
+    """Run when a grader is collected or the interpreter leaves."""
+    for worker in list(running):
+        worker.close()
+    running.clear()
+
+
+os.register_at_fork(after_in_child=_reset_all_after_fork)

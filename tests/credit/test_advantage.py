@@ -1,0 +1,41 @@
+"""Hand-worked advantages."""
+
+import math
+
+import torch
+
+from replication.credit.advantage import group_advantage, segment_advantage
+
+
+def close(a, b):
+    torch.testing.assert_close(a, torch.tensor(b), rtol=1e-5, atol=1e-6)
+
+
+def test_group_advantage_uses_the_sample_std_of_the_group():
+    reward = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
+    std = 0.5  # sqrt((0.75^2 + 3 * 0.25^2) / 3)
+    close(group_advantage(reward, 0.1), [[0.75 / (std + 0.1)] + [-0.25 / (std + 0.1)] * 3, [0.0] * 4])
+
+
+def test_a_group_of_one_has_no_advantage():
+    close(group_advantage(torch.tensor([[1.0]]), 1e-4), [[0.0]])
+
+
+def test_segment_advantage_compares_the_members_that_have_the_segment():
+    returns = torch.tensor([[[2.0, 0.5], [0.0, 0.0], [1.0, 9.0]]])  # the third member has no second segment
+    present = torch.tensor([[[True, True], [True, True], [True, False]]])
+    reward = torch.tensor([[1.0, 0.0, 1.0]])
+    first = 1 / (1.0 + 0.1)  # mean 1, sample std 1
+    second = 0.25 / (math.sqrt(0.125) + 0.1)  # mean 0.25 over two members, sample std sqrt(2 * 0.0625)
+    close(segment_advantage(returns, present, reward, 0.1), [[[first, second], [-first, -second], [0.0, 0.0]]])
+
+
+def test_equal_rewards_silence_the_allocation():
+    returns = torch.tensor([[[1.7, 0.3], [0.4, 1.6]]])
+    present = torch.ones(1, 2, 2, dtype=torch.bool)
+    close(segment_advantage(returns, present, torch.ones(1, 2), 1e-4), [[[0.0, 0.0], [0.0, 0.0]]])
+
+
+def test_a_segment_that_one_member_has_gives_no_advantage():
+    returns, present = torch.tensor([[[1.0], [0.0]]]), torch.tensor([[[True], [False]]])
+    close(segment_advantage(returns, present, torch.tensor([[1.0, 0.0]]), 1e-4), [[[0.0], [0.0]]])

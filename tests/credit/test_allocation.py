@@ -1,0 +1,56 @@
+"""The answer's attention against transformers' own attention weights, and the hand-worked split of the reward."""
+
+import math
+
+import pytest
+import torch
+from small_models import FAMILIES, small_model
+
+from replication.credit.allocation import allocation_weights, answer_attention, segment_mass
+
+
+def test_weights_average_to_one_over_a_completions_segments():
+    mass = torch.tensor([[0.2, 0.4, 0.1, 0.0], [0.3, 0.1, 0.0, 0.0]])
+    tokens = torch.tensor([[2, 4, 4, 0], [1, 2, 0, 0]])
+    present = torch.tensor([[True, True, True, False], [True, True, False, False]])
+    got = allocation_weights(mass, tokens, present, 2.0)
+    a = [math.sqrt(x) for x in (0.1, 0.1, 0.025)]  # softmax(log(a) / 2) goes like the square root
+    b = [math.sqrt(x) for x in (0.3, 0.05)]
+    want = [[3 * x / sum(a) for x in a] + [0.0], [2 * x / sum(b) for x in b] + [0.0, 0.0]]
+    torch.testing.assert_close(got, torch.tensor(want), rtol=1e-5, atol=1e-6)
+
+
+def test_no_attention_at_all_is_no_infinity():
+    got = allocation_weights(
+        torch.tensor([[0.0, 1.0]]), torch.tensor([[3, 3]]), torch.ones(1, 2, dtype=torch.bool), 1.0
+    )
+    assert got.isfinite().all()
+
+
+def test_segment_mass_sums_by_segment():
+    mass = torch.tensor([[1.0, 2.0, 4.0, 8.0]])
+    assert segment_mass(mass, torch.tensor([[0, 2, 2, -1]]), 3).tolist() == [[1.0, 0.0, 6.0]]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answer_attention_is_the_last_layers(family):
+    model = small_model(family)
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10, 11], [12, 13, 14, 15, 16, 0, 0]])
+    mask = torch.tensor([[True] * 7, [True] * 5 + [False] * 2])
+    start, end = torch.tensor([4, 3]), torch.tensor([7, 5])
+    got = answer_attention(model, ids, mask, start, end)
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        weights = model(ids, attention_mask=mask.long(), output_attentions=True).attentions[-1]  # [R, H, S, S]
+    for row in range(2):
+        want = weights[row, :, start[row] : end[row]].mean((0, 1))
+        torch.testing.assert_close(got[row], want, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(got.sum(1), torch.ones(2))
+
+
+def test_the_model_is_left_as_it_was():
+    model = small_model()
+    before = model.config._attn_implementation
+    with pytest.raises(IndexError):
+        answer_attention(model, torch.tensor([[99]]), torch.ones(1, 1), torch.tensor([0]), torch.tensor([1]))
+    assert model.config._attn_implementation == before

@@ -1,0 +1,60 @@
+"""The synthetic tasks and the prompt template."""
+
+import random
+import re
+
+import pytest
+
+from replication.data import recurrence, selfcheck
+from replication.data.tasks import TASKS
+from replication.data.template import prompt_ids
+from replication.policy import small_tokenizer
+
+
+def test_recurrence_by_hand():
+    assert recurrence.solution("34:+-", 0.0, random.Random(0)) == r"3+4=7;4-7=7;\boxed{77}"
+
+
+def test_selfcheck_marks_right_results_with_their_letter():
+    assert selfcheck.solution("34:+-", 0.0, random.Random(0)) == r"3+4=7h;4-7=7h;\boxed{77}"
+    slipped = [selfcheck.solution("34:--", 1.0, random.Random(i)) for i in range(200)]
+    assert all(re.match(r"3-4=0.;4-0=5.;\\boxed\{05\}", text) for text in slipped)
+    assert {text[5] for text in slipped} == set("abcdefghij")  # any letter, the right one among them
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_faultless_solutions_end_in_the_answer_and_problems_are_distinct(task):
+    problems = TASKS[task].problems(300, 7, 8)
+    assert len({p.question for p in problems}) == 300
+    for p in problems:
+        assert TASKS[task].solution(p.question, 0.0, random.Random(1)).endswith(f"\\boxed{{{p.final_answer}}}")
+    assert problems == TASKS[task].problems(300, 7, 8)
+    assert problems != TASKS[task].problems(300, 8, 8)
+
+
+def test_noise_is_the_share_of_wrong_steps():
+    rng = random.Random(0)
+    wrong = 0
+    for _ in range(500):
+        steps = recurrence.solution("34:++--+-+-", 0.25, rng).split(";")[:-1]
+        wrong += sum(int(s[4]) != recurrence.result(int(s[0]), s[1], int(s[2])) for s in steps)
+    assert abs(wrong / 4000 - 0.25) < 0.03
+
+
+def test_one_wrong_step_always_breaks_the_answer():
+    for a in range(10):
+        for c in range(10):
+            for op in "+-":
+                assert len({recurrence.result(a, op, b) for b in range(10)}) == 10
+                assert len({recurrence.result(b, op, c) for b in range(10)}) == 10
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_small_tokenizer_reads_and_writes_every_text(task):
+    tokenizer = small_tokenizer()
+    for p in TASKS[task].problems(20, 3, 8):
+        text = TASKS[task].solution(p.question, 0.5, random.Random(2))
+        ids = tokenizer(text).input_ids
+        assert tokenizer.decode(ids) == text and tokenizer.pad_token_id not in ids
+        prompt = prompt_ids(tokenizer, p.question)
+        assert tokenizer.decode(prompt) == f"{p.question}>"

@@ -1,0 +1,175 @@
+"""The erasable rollout against a plain loop, and against the method's rules replayed from its own trace."""
+
+import math
+
+import pytest
+import torch
+from small_models import small_model
+
+from replication.config import ErasureConfig, RolloutConfig
+from replication.errors import UserError
+from replication.rollout.engine import roll_out
+from replication.rollout.threshold import frequency_penalty, group_baseline, history_modulation
+from replication.rollout.uncertainty import segment_uncertainty
+from replication.seeds import seed_for, uniforms
+
+PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
+ROLLOUT = RolloutConfig(group_size=4, segments=4, segment_tokens=5, max_rows=8, temperature=0.8)
+PLAIN = ErasureConfig(fraction=0.0)
+ERASED = ErasureConfig(kappa=0.0, growth=0.2, history=0.3, cap=3, window=3)
+
+
+def keys(prompts, size=4, seed=0):
+    return torch.tensor([seed_for(seed, str(p), m) for p in prompts for m in range(size)])
+
+
+def run(model, prompts=PROMPTS, rollout=ROLLOUT, erasure=PLAIN, eos=(1,), **kwargs):
+    return roll_out(model, prompts, keys(prompts, rollout.group_size, **kwargs), rollout, erasure, eos, 0)
+
+
+def reference(model, prompt, key, rollout, eos):
+    """One completion, token by token, each from a fresh forward pass over the whole text."""
+    ids, logps = list(prompt), []
+    for t in range(rollout.segments * rollout.segment_tokens):
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0, -1]
+        p = torch.softmax(logits / rollout.temperature, 0).double()
+        u = uniforms(key[None], *(torch.tensor([x]) for x in (t // rollout.segment_tokens, 0, t)))
+        token = int((p.cumsum(0) <= u * p.sum()).sum())
+        logps.append(math.log(p[token]))
+        ids.append(token)
+        if token in eos:
+            break
+    return ids[len(prompt) :], logps
+
+
+def test_plain_rollout_equals_a_reference_loop(model):
+    done = run(model)
+    for row, key in enumerate(keys(PROMPTS)):
+        ids, logps = reference(model, PROMPTS[row // 4], key, ROLLOUT, (1,))
+        assert done.tokens[row, : done.length[row]].tolist() == ids
+        torch.testing.assert_close(done.logp[row, : len(ids)], torch.tensor(logps), atol=1e-5, rtol=1e-5)
+        assert bool(done.ended[row]) == (ids[-1] == 1)
+    assert (done.tokens[~done.mask] == 0).all()
+    assert done.row_steps == int(done.length.sum())
+
+
+def test_segments_cut_the_completion(model):
+    done = run(model)
+    index = done.segment_of
+    for row in range(12):
+        size = int(done.length[row])
+        assert index[row, :size].tolist() == [t // 5 for t in range(size)]
+        assert (index[row, size:] == -1).all()
+        assert int(done.segments[row]) == math.ceil(size / 5)
+
+
+@pytest.fixture(scope="module")
+def erased(model):
+    return run(model, erasure=ERASED)
+
+
+def test_erasing_happens_and_every_sampled_token_is_counted(erased):
+    assert len(erased.attempts) > 10
+    assert erased.row_steps == int(erased.length.sum() + erased.erased_tokens.sum())
+    counted = torch.zeros_like(erased.erasures)
+    for a in erased.attempts:
+        counted[a.row, a.segment] += 1
+        assert a.number == counted[a.row, a.segment] - 1
+        assert a.start == erased.start[a.row, a.segment]
+    assert torch.equal(counted, erased.erasures)
+
+
+def test_kept_tokens_have_the_log_probabilities_of_a_fresh_prefill(model, erased):
+    """What was erased has left no trace in the cache."""
+    for row in range(12):
+        prompt, size = PROMPTS[row // 4], int(erased.length[row])
+        ids = prompt + erased.tokens[row, :size].tolist()
+        with torch.no_grad():
+            logp = torch.log_softmax(model(torch.tensor([ids])).logits[0] / ROLLOUT.temperature, -1)
+        want = logp[len(prompt) - 1 : -1].gather(1, torch.tensor(ids[len(prompt) :])[:, None]).squeeze(1)
+        torch.testing.assert_close(erased.logp[row, :size], want, atol=1e-5, rtol=1e-5)
+
+
+def test_decisions_follow_the_method(erased):
+    """Replay: recompute every U and Theta from the trace, and find each decision where the rule puts it."""
+    first_u = {(a.row, a.segment): a.u for a in erased.attempts if a.number == 0}
+    n_segments = erased.erasures.shape[1]
+    for group in range(3):
+        members = range(group * 4, group * 4 + 4)
+        for n in range(n_segments):
+            reached = torch.tensor([[int(erased.segments[m]) > n for m in members]])
+            if not reached.any():
+                continue
+            first = torch.tensor([[first_u.get((m, n), float(erased.u[m, n])) for m in members]])
+            past = torch.tensor([[float(erased.u[m, :n].mean()) if n else 0.0 for m in members]])
+            beta = group_baseline(first, reached, ERASED.kappa)
+            phi = history_modulation(past, reached, ERASED.history)[0]
+            for i, m in enumerate(members):
+                if not reached[0, i]:
+                    continue
+                spent = int(erased.erasures[m, n])
+                for a in (a for a in erased.attempts if (a.row, a.segment) == (m, n)):
+                    theta = float(beta * frequency_penalty(torch.tensor(float(a.number)), ERASED.growth) * phi[i])
+                    assert a.theta == pytest.approx(theta, rel=1e-5)
+                    assert a.u > a.theta and a.number < ERASED.cap
+                theta = float(beta * frequency_penalty(torch.tensor(float(spent)), ERASED.growth) * phi[i])
+                assert float(erased.theta[m, n]) == pytest.approx(theta, rel=1e-5)
+                assert float(erased.u[m, n]) <= theta or spent == ERASED.cap
+
+
+def test_segment_uncertainty_is_that_of_the_kept_tokens(erased):
+    for row in range(12):
+        for n in range(int(erased.segments[row])):
+            span = erased.start[row, n][None], erased.start[row, n + 1][None]
+            want = segment_uncertainty(-erased.logp[row][None], *span, 3, 1.0, 0.5, 0.5)
+            assert float(erased.u[row, n]) == pytest.approx(float(want), rel=1e-5)
+
+
+def test_cap_is_never_passed(model):
+    done = run(model, erasure=ErasureConfig(kappa=-5.0, growth=0.0, cap=2))
+    assert int(done.erasures.max()) == 2
+
+
+def test_fraction_leaves_the_other_members_plain(model):
+    done = run(model, erasure=ErasureConfig(fraction=0.5, kappa=-5.0, growth=0.0, cap=2))
+    plain = run(model)
+    assert done.erasable.tolist() == [True, True, False, False] * 3
+    assert (done.erasures[~done.erasable] == 0).all() and (done.erasures[done.erasable].sum(1) > 0).all()
+    assert torch.equal(done.tokens[~done.erasable], plain.tokens[~done.erasable])
+
+
+def test_a_group_does_not_depend_on_its_company(model):
+    """Same ids alone, in another order, and with other batch sizes."""
+    together = run(model, erasure=ERASED)
+    for order, rows in (([2, 0, 1], 4), ([1, 2, 0], 64)):
+        prompts = [PROMPTS[i] for i in order]
+        rollout = RolloutConfig(**{**vars(ROLLOUT), "max_rows": rows})
+        again = run(model, prompts=prompts, rollout=rollout, erasure=ERASED)
+        for place, i in enumerate(order):
+            mine, theirs = slice(place * 4, place * 4 + 4), slice(i * 4, i * 4 + 4)
+            assert torch.equal(again.tokens[mine], together.tokens[theirs])
+            assert torch.equal(again.erasures[mine], together.erasures[theirs])
+
+
+def test_seeds_differ_between_members_attempts_and_runs(model):
+    done = run(model)
+    assert len({tuple(row) for row in done.tokens[:4].tolist()}) == 4
+    other = run(model, seed=1)
+    assert not torch.equal(done.tokens, other.tokens)
+    stubborn = run(model, erasure=ErasureConfig(kappa=-5.0, growth=0.0, cap=3))
+    texts = {tuple(a.tokens) for a in stubborn.attempts if (a.row, a.segment) == (0, 0)}
+    assert len(texts) > 1
+
+
+def test_bad_prompts_are_named(model):
+    with pytest.raises(UserError, match="prompt 1 is empty"):
+        run(model, prompts=[[3], []])
+    with pytest.raises(UserError, match="prompt 0 has 250 tokens"):
+        run(model, prompts=[[3] * 250])
+
+
+def test_end_at_the_first_token_and_other_ends():
+    model = small_model(seed=3)
+    done = run(model, eos=tuple(range(1, 31)), erasure=ERASED)
+    assert (done.length == 1).all() and done.ended.all() and (done.segments == 1).all()
