@@ -35,7 +35,7 @@ def allocation_weights(mass: Tensor, tokens: Tensor, present: Tensor, tau: float
 
 
 @torch.no_grad()
-def answer_attention(model: Any, ids: Tensor, mask: Tensor, query_start: Tensor, query_end: Tensor) -> Tensor:
+def answer_attention(model: Any, ids: Tensor, query_start: Tensor, query_end: Tensor) -> Tensor:
     """Attention of the last layer from the tokens of the last segment to every token before them.
 
     Only those queries are scored, one key-value head at a time: memory grows with tokens x segment length, never with
@@ -43,8 +43,7 @@ def answer_attention(model: Any, ids: Tensor, mask: Tensor, query_start: Tensor,
 
     Args:
         model: a transformers causal LM that takes transformers' attention interface.
-        ids: [R, S] prompts and completions, padded on the right.
-        mask: [R, S] boolean, no padding.
+        ids: [R, S] prompts and completions, padded on the right, where causal attention cannot see.
         query_start, query_end: [R] the last segment is the positions query_start <= s < query_end.
 
     Returns:
@@ -68,7 +67,7 @@ def answer_attention(model: Any, ids: Tensor, mask: Tensor, query_start: Tensor,
         found.append(total / (query.shape[1] * real.sum(1, keepdim=True)))
 
     with _watch(model, receive):
-        model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+        model.base_model(input_ids=ids, use_cache=False)
     return found[0]
 
 

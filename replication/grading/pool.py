@@ -153,7 +153,7 @@ class Grader:
         for worker in self._running:
             worker.forget()
         self._running.clear()
-        self._idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
+        self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()  # so that a running worker goes first
         for _ in range(self.workers):
             self._idle.put(None)
         self._cache: OrderedDict[tuple[str, str], Verdict] = OrderedDict()

@@ -16,7 +16,7 @@ class Sequences:
     """r prompts with their completions; S positions in all, T completion tokens at most."""
 
     ids: Tensor  # [r, S] prompt, completion, padding on the right
-    mask: Tensor  # [r, S] boolean, no padding
+    size: Tensor  # [r] positions that are no padding
     at: Tensor  # [r, T] position of each completion token
     tokens: Tensor  # [r, T]
     token_mask: Tensor  # [r, T] boolean, a token of the completion
@@ -24,11 +24,11 @@ class Sequences:
 
     def rows(self, index: Tensor) -> Sequences:
         """The indexed rows, without the columns that only others need."""
-        width = int(self.mask[index].sum(1).max())
+        width = int(self.size[index].max())
         longest = max(1, int(self.token_mask[index].sum(1).max()))
         completion = (self.at, self.tokens, self.token_mask, self.old_logp)
         return Sequences(
-            self.ids[index, :width], self.mask[index, :width], *(part[index, :longest] for part in completion)
+            self.ids[index, :width], self.size[index], *(part[index, :longest] for part in completion)
         )
 
 
@@ -43,10 +43,9 @@ def sequences(rollout: Rollout, pad_id: int) -> Sequences:
         prompt, end = rollout.prompts[row // g], int(rollout.length[row])
         ids[row, : len(prompt)] = torch.tensor(prompt, device=device)
         ids[row, len(prompt) : len(prompt) + end] = rollout.tokens[row, :end]
-    mask = torch.arange(width, device=device) < (sizes + rollout.length)[:, None]
     at = (sizes[:, None] + torch.arange(longest, device=device)).clamp(max=width - 1)
     cut = slice(None), slice(longest)
-    return Sequences(ids, mask, at, rollout.tokens[cut], rollout.mask[cut], rollout.logp[cut])
+    return Sequences(ids, sizes + rollout.length, at, rollout.tokens[cut], rollout.mask[cut], rollout.logp[cut])
 
 
 @dataclass

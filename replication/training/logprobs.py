@@ -15,16 +15,16 @@ CHUNK = 4096  # tokens whose logits, [CHUNK, V], are held at once
 
 
 def completion_logp(
-    model: Any, ids: Tensor, mask: Tensor, at: Tensor, tokens: Tensor, temperature: float
+    model: Any, ids: Tensor, at: Tensor, tokens: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy at every token of the completions, at the sampling temperature.
 
     Logits are made in chunks of tokens and made again in the backward pass, so that no [r, T, V] tensor is ever held.
+    Padding is on the right and attention is causal, so that no token can see it and no mask is needed.
 
     Args:
         model: a transformers causal LM.
         ids: [r, S] prompts and completions, padded on the right.
-        mask: [r, S] boolean, no padding.
         at: [r, T] position of each completion token in `ids`.
         tokens: [r, T] the completion tokens.
         temperature: of the sampling.
@@ -32,7 +32,7 @@ def completion_logp(
     Returns:
         [r, T] log-probabilities, with gradient, and [r, T] entropies, without; in nats, meaningless on padding.
     """
-    hidden = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state  # [r, S, D]
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state  # [r, S, D]
     before = hidden.gather(1, (at - 1)[..., None].expand(-1, -1, hidden.shape[-1])).flatten(0, 1)  # [r * T, D]
     head = model.get_output_embeddings()
 

@@ -124,7 +124,7 @@ class E3RLModule(L.LightningModule):
             last = rollout.start[index].gather(1, rollout.segments[index, None] - 1).squeeze(1)
             offset = seqs.at[index, 0]  # where the completion starts
             queries = offset + last, offset + rollout.length[index]
-            on_position = answer_attention(self.policy, seqs.ids[index], seqs.mask[index], *queries)
+            on_position = answer_attention(self.policy, seqs.ids[index], *queries)
             on_token = on_position.gather(1, seqs.at[index])  # [r, T]
             masses.append(segment_mass(on_token, rollout.segment_of[index, :t], rollout.erasures.shape[1]))
         return torch.cat(masses)
@@ -142,7 +142,7 @@ class E3RLModule(L.LightningModule):
 
     def score(self, model: Any, part: Sequences) -> tuple[Tensor, Tensor]:
         """[r, T] log-probabilities and entropies of the completions under a model."""
-        return completion_logp(model, part.ids, part.mask, part.at, part.tokens, self.config.rollout.temperature)
+        return completion_logp(model, part.ids, part.at, part.tokens, self.config.rollout.temperature)
 
     def forward(self, batch: MicroBatch) -> Tensor:
         """The micro-batch's part of the minibatch's loss."""

@@ -38,7 +38,7 @@ def test_answer_attention_is_the_last_layers(family):
     ids = torch.tensor([[5, 6, 7, 8, 9, 10, 11], [12, 13, 14, 15, 16, 0, 0]])
     mask = torch.tensor([[True] * 7, [True] * 5 + [False] * 2])
     start, end = torch.tensor([4, 3]), torch.tensor([7, 5])
-    got = answer_attention(model, ids, mask, start, end)
+    got = answer_attention(model, ids, start, end)
     model.set_attn_implementation("eager")
     with torch.no_grad():
         weights = model(ids, attention_mask=mask.long(), output_attentions=True).attentions[-1]  # [R, H, S, S]
@@ -52,5 +52,5 @@ def test_the_model_is_left_as_it_was():
     model = small_model()
     before = model.config._attn_implementation
     with pytest.raises(IndexError):
-        answer_attention(model, torch.tensor([[99]]), torch.ones(1, 1), torch.tensor([0]), torch.tensor([1]))
+        answer_attention(model, torch.tensor([[99]]), torch.tensor([0]), torch.tensor([1]))
     assert model.config._attn_implementation == before

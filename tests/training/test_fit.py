@@ -1,0 +1,130 @@
+"""The fit command end to end: export, resume after a kill, refusal of what cannot run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parent))
+from conftest import SMALL, command  # noqa: E402
+
+
+def history(folder: Path):
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["grpo", "e3rl", "e3rl_mixed"])
+def test_export_is_a_plain_checkpoint_and_every_metric_is_there(workshop, algorithm):
+    out = workshop / "export" / algorithm
+    command("fit", f"--algorithm={algorithm}", f"--out={out}", *SMALL, cwd=workshop)
+    model = AutoModelForCausalLM.from_pretrained(out)
+    assert AutoTokenizer.from_pretrained(out).chat_template
+    start = AutoModelForCausalLM.from_pretrained(workshop / "runs/warmstart/tiny")
+    moved = [not torch.equal(a, b) for a, b in zip(model.parameters(), start.parameters(), strict=True)]
+    assert all(moved) == any(moved)  # all weights moved, or no step had a signal
+    rows = history(out)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    wanted = {"loss", "reward", "entropy", "clip_fraction", "kl_step", "erasure_rate", "erased_tokens", "reward_std", "mismatch"}
+    for row in rows:
+        assert wanted <= row.keys()
+        assert 0 <= row["mismatch"] < 1e-4  # nats: sampler and trainer agree
+        assert abs(row["ratio"] - 1) < 0.1
+    assert (rows[0]["erased_tokens"] > 0) == (algorithm != "grpo")
+    assert not list(out.parent.glob("*.partial"))
+
+
+@pytest.mark.slow
+def test_kill_and_resume_give_the_same_numbers(workshop):
+    """Killed by SIGKILL after a checkpoint, the same command goes on to the same weights and the same history."""
+    argv = [*SMALL, "--algorithm=e3rl", "--seed=5", "--train.steps=6"]
+    straight, resumed = workshop / "straight", workshop / "resumed"
+    command("fit", *argv, f"--out={straight}", cwd=workshop)
+    scratch = workshop / ".scratch/train/tiny/e3rl"
+    assert not list(scratch.glob("5-*/checkpoints/*"))
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "replication.fit", "--params", str(ROOT / "params.yaml"), *argv, f"--out={resumed}"],
+        cwd=workshop,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 240
+    while not list(scratch.glob("5-*/checkpoints/rollout=[2-5].ckpt")):
+        assert process.poll() is None and time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not resumed.exists()
+    done = command("fit", *argv, f"--out={resumed}", cwd=workshop)
+    assert "resuming from" in done.stdout
+    assert history(resumed) == history(straight)
+    a, b = load_file(straight / "model.safetensors"), load_file(resumed / "model.safetensors")
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.slow
+def test_two_writers_are_refused(workshop):
+    argv = [*SMALL, "--algorithm=grpo", "--seed=9", "--train.steps=30"]
+    first = subprocess.Popen(
+        [sys.executable, "-m", "replication.fit", "--params", str(ROOT / "params.yaml"), *argv],
+        cwd=workshop,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list((workshop / ".scratch/train/tiny/grpo").glob("9-*/checkpoints/*")):
+            assert first.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        second = command("fit", *argv, cwd=workshop, check=False)
+    finally:
+        first.kill()
+        first.wait()
+    assert second.returncode == 2
+    assert "another process is training" in second.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--model=4b"], ["4b needs 8 CUDA GPUs", "has"]),
+        (["--model=8b", "--trainer.devices=2"], ["8b needs 2 CUDA GPUs"]),
+        (["--train.prompts=3"], ["train.prompts = 3", "2 minibatches"]),
+        (["--trainer.devices=2"], ["trainer.strategy single", "ddp"]),
+        (["--data=nowhere"], ["nowhere", "replication.prepare"]),
+    ],
+)
+def test_what_cannot_run_ends_with_one_line(tmp_path, argv, words):
+    (tmp_path / "runs/warmstart/tiny").mkdir(parents=True)
+    done = command("fit", *argv, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and all(word in lines[0] for word in words)
+    assert not (tmp_path / ".scratch").exists() and not (tmp_path / "runs/train").exists()
+
+
+def test_a_missing_warm_start_is_named(tmp_path):
+    (tmp_path / "data/tiny").mkdir(parents=True)
+    (tmp_path / "data/tiny/train.jsonl").write_text('{"id": "a-1", "question": "34:+", "final_answer": "47"}\n')
+    done = command("fit", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "python -m replication.warmstart --model tiny" in done.stderr
+
+
+def test_a_model_that_does_not_exist_is_named(tmp_path):
+    (tmp_path / "data/here").mkdir(parents=True)
+    (tmp_path / "data/here/train.jsonl").write_text('{"id": "a-1", "question": "34:+", "final_answer": "47"}\n')
+    done = command("fit", "--model=no-body/here", cwd=tmp_path, check=False, HF_HUB_OFFLINE="1")
+    assert done.returncode == 2 and "no-body/here could not be loaded" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
