@@ -18,7 +18,7 @@ def fail(message: str) -> NoReturn:
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command line's body; a `UserError` becomes one line and exit code 2, any other exception stays a traceback."""
+    """Run a command's body; a `UserError` becomes one line and exit code 2, any other exception stays a traceback."""
     try:
         command()
     except UserError as error:

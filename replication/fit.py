@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from replication.config import Config, Run, TrainConfig, TrainerConfig, load_run
+from replication.config import Run, TrainConfig, TrainerConfig, load_run
 from replication.errors import UserError, run_command
 
 SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]
@@ -43,9 +43,9 @@ def check_machine(trainer: TrainerConfig, train: TrainConfig, model: str) -> Non
         if len(have) < trainer.devices or min(have, default=0) < 0.95 * trainer.gpu_gib:
             found = f"{len(have)} with {min(have):.0f} GiB" if have else "none"
             raise UserError(
-                f"--model {model} needs {trainer.devices} CUDA GPUs of {trainer.gpu_gib} GiB a node, and this machine has "
-                f"{found}: run it where they are, change trainer.devices and trainer.gpu_gib to what fits your GPUs, "
-                "or use --model tiny"
+                f"--model {model} needs {trainer.devices} CUDA GPUs of {trainer.gpu_gib} GiB a node, and this "
+                f"machine has {found}: run it where they are, set trainer.devices and trainer.gpu_gib to what fits "
+                "your GPUs, or use --model tiny"
             )
     if trainer.strategy == "single" and world > 1:
         raise UserError(
@@ -53,8 +53,8 @@ def check_machine(trainer: TrainerConfig, train: TrainConfig, model: str) -> Non
         )
     if train.prompts % (train.minibatches * world):
         raise UserError(
-            f"train.prompts = {train.prompts} cannot be dealt evenly to {train.minibatches} minibatches x {world} processes: "
-            "use a multiple"
+            f"train.prompts = {train.prompts} cannot be dealt evenly to {train.minibatches} minibatches x {world} "
+            "processes: use a multiple"
         )
 
 
@@ -109,9 +109,9 @@ def train(run: Run) -> Path:
     print_ = fingerprint(run, base, data)
     scratch = Path(".scratch/train") / run.model / run.algorithm / f"{seed}-{print_}"
     with locked(scratch) if int(os.environ.get("LOCAL_RANK", "0")) == 0 else _nothing():
-        module = E3RLModule(config, policy, tokenizer, seed)
+        module = E3RLModule(config, policy, tokenizer, problems, seed)
         t = config.train
-        stream = ProblemModule(problems, t.steps, t.prompts, t.minibatches, seed)
+        stream = ProblemModule(len(problems), t.steps, t.prompts, t.minibatches, seed)
         trainer: L.Trainer = build_trainer(config, scratch)
         checkpoint = last_checkpoint(scratch)
         if checkpoint is not None and trainer.is_global_zero:
@@ -158,9 +158,8 @@ def main() -> None:
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
         last = rows[-5:]
-        print(
-            f"reward {sum(r['reward'] for r in last) / len(last):.3f} over the last {len(last)} of {len(rows)} steps -> {out}"
-        )
+        reward = sum(row["reward"] for row in last) / len(last)
+        print(f"reward {reward:.3f} over the last {len(last)} of {len(rows)} steps -> {out}")
 
 
 if __name__ == "__main__":

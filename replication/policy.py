@@ -84,7 +84,8 @@ def load_policy(path: str, revision: str | None = None, dtype: str = "float32") 
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(
-            f"the model {path} could not be loaded ({first}): name a folder of a causal LM, or a hub id, with access to the hub"
+            f"the model {path} could not be loaded ({first}): name a folder of a causal LM, or a hub id where the hub "
+            "can be reached"
         ) from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

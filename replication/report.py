@@ -15,9 +15,8 @@ def main() -> None:
     parser.add_argument("--out", default="reports", type=Path, help="folder of the report")
     arguments = parser.parse_args()
 
-    from replication.evaluation.statistics import bootstrap
     from replication.reporting.figures import learning_curves
-    from replication.reporting.page import HEAD, model_section
+    from replication.reporting.page import HEAD, model_metrics, model_section
     from replication.reporting.results import read_arms
 
     models = read_arms(arguments.runs)
@@ -29,22 +28,7 @@ def main() -> None:
         if trained:
             learning_curves(trained, arguments.out / name)
         sections.append(model_section(model, arms, name if trained else None))
-        metrics[model] = {
-            arm.algorithm: {
-                benchmark: {
-                    mode: {
-                        "avg": bootstrap(arm.correct[benchmark, mode])._asdict(),
-                        "pass": bootstrap(arm.passed[benchmark, mode])._asdict(),
-                        "tokens": arm.tokens[benchmark, mode].mean(),
-                        "seeds": arm.correct[benchmark, mode].mean(1).tolist(),
-                    }
-                    for b, mode in arm.cells()
-                    if b == benchmark
-                }
-                for benchmark in sorted({b for b, _ in arm.cells()})
-            }
-            for arm in arms
-        }
+        metrics[model] = model_metrics(arms)
     (arguments.out / "report.md").write_text("\n\n".join(sections) + "\n")
     (arguments.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     print(f"{sum(map(len, models.values()))} arms -> {arguments.out / 'report.md'}")

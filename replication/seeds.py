@@ -27,7 +27,7 @@ def _signed(value: int) -> int:
 
 
 def mix(state: Tensor) -> Tensor:
-    """SplitMix64's finalizer on int64 tensors of any shape (Steele et al. 2014): a bijection that scatters every bit."""
+    """SplitMix64's finalizer on int64 tensors of any shape (Steele et al. 2014): a bijection that scatters bits."""
     state = state + _signed(0x9E3779B97F4A7C15)
     state = (state ^ ((state >> 30) & ((1 << 34) - 1))) * _signed(0xBF58476D1CE4E5B9)
     state = (state ^ ((state >> 27) & ((1 << 37) - 1))) * _signed(0x94D049BB133111EB)

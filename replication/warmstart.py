@@ -37,13 +37,14 @@ def warm_start(config: Config) -> tuple[Any, Any, float]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, 1.0, total_iters=20)
     # examples of their own seed: the problems trained on by RL and held out are drawn from another
-    examples = task.problems(settings.batch * 64, seed_for(settings.seed, "examples"), config.data.steps)
+    count = min(4096, task.available(config.data.steps))
+    examples = task.problems(count, seed_for(settings.seed, "examples"), config.data.steps)
     losses = []
     for step in (progress := tqdm(range(total), desc="warm start", mininterval=5)):
         rng = random.Random(seed_for(settings.seed, "solutions", step))
         noise = settings.noise if step >= settings.clean_steps else 0.0
         rows = []
-        for problem in rng.sample(examples, settings.batch):
+        for problem in rng.choices(examples, k=settings.batch):
             prompt = prompt_ids(tokenizer, problem.question)
             answer = tokenizer(task.solution(problem.question, noise, rng)).input_ids
             rows.append((prompt, [*answer, tokenizer.eos_token_id]))

@@ -50,7 +50,9 @@ def test_paper_models_by_their_short_names(params):
 
 def test_any_other_model_by_hub_id_or_folder(params, tmp_path):
     run = load(params, "--model", "HuggingFaceTB/SmolLM2-135M-Instruct")
-    assert run.model == "smollm2-135m-instruct" and run.config.policy.pretrained == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert (
+        run.model == "smollm2-135m-instruct" and run.config.policy.pretrained == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    )
     assert run.config.rollout.segment_tokens == 32
     assert load(params, "--model", str(tmp_path)).config.policy.pretrained == str(tmp_path)
 
@@ -102,7 +104,7 @@ def test_missing_params_file(tmp_path):
 
 
 def test_flags_of_sections_that_a_command_does_not_read_are_refused(params):
-    with pytest.raises(UserError, match="--train.steps"):
+    with pytest.raises(UserError, match=r"--train\.steps"):
         load(params, "--train.steps", "3", sections=("data",))
 
 

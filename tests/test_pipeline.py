@@ -52,7 +52,9 @@ def test_a_stage_depends_on_all_that_it_imports(stage):
     module = STAGES[stage]["cmd"].split()[2]
     declared = [ROOT / dep for dep in STAGES[stage]["deps"]]
     needed = {path for path in closure(module) if path.read_text().strip()}  # empty __init__.py files say nothing
-    missing = {str(path.relative_to(ROOT)) for path in needed if not any(d == path or d in path.parents for d in declared)}
+    missing = {
+        str(path.relative_to(ROOT)) for path in needed if not any(d == path or d in path.parents for d in declared)
+    }
     assert not missing
 
 

@@ -26,7 +26,7 @@ def test_uniforms_are_uniform_and_independent_of_each_other():
     u = uniforms(key, torch.arange(100_000))
     v = uniforms(key, torch.arange(100_000), torch.ones(100_000, dtype=torch.long))
     for x in (u, v):
-        assert 0 <= float(x.min()) and float(x.max()) < 1
+        assert float(x.min()) >= 0 and float(x.max()) < 1
         assert abs(float(x.mean()) - 0.5) < 4 * 0.2887 / 100_000**0.5
         counts = torch.histc(x, 20, 0, 1)
         assert float(((counts - 5000) ** 2 / 5000).sum()) < 45  # chi-square, 19 degrees of freedom, p < 0.001

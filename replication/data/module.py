@@ -9,10 +9,9 @@ from typing import Any
 import lightning.pytorch as L
 from torch.utils.data import DataLoader, Dataset
 
-from replication.data.sources import Problem
 from replication.seeds import seed_for
 
-Batch = tuple[int, list[Problem]]  # the step, and this process's share of its problems
+Batch = tuple[int, list[int]]  # the step, and which problems are this process's share of it
 
 
 def problems_of(step: int, per_step: int, count: int, seed: int) -> list[int]:
@@ -38,35 +37,28 @@ class _Steps(Dataset[Batch]):
         self.module, self.rank, self.world = module, rank, world
 
     def __len__(self) -> int:
-        return self.module.steps - self.module.done
+        return self.module.steps  # of the whole run: Lightning itself counts the steps done before a resume
 
     def __getitem__(self, item: int) -> Batch:
         m = self.module
         step = m.done + item
-        chosen = share(problems_of(step, m.per_step, len(m.problems), m.seed), self.rank, self.world, m.minibatches)
-        return step, [m.problems[i] for i in chosen]
+        return step, share(problems_of(step, m.per_step, m.count, m.seed), self.rank, self.world, m.minibatches)
 
 
 class ProblemModule(L.LightningDataModule):
     """Feeds one step's problems to each `training_step`; a resumed run goes on with the step after its checkpoint.
 
     Args:
-        problems: all training problems.
+        count: training problems.
         steps: steps of the run.
         per_step: problems a step, over all processes.
         minibatches: optimizer steps that a step's problems are cut into.
         seed: of the order.
     """
 
-    def __init__(self, problems: Sequence[Problem], steps: int, per_step: int, minibatches: int, seed: int):
+    def __init__(self, count: int, steps: int, per_step: int, minibatches: int, seed: int):
         super().__init__()
-        self.problems, self.steps, self.per_step, self.minibatches, self.seed = (
-            problems,
-            steps,
-            per_step,
-            minibatches,
-            seed,
-        )
+        self.count, self.steps, self.per_step, self.minibatches, self.seed = count, steps, per_step, minibatches, seed
         self.done = 0
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -74,12 +66,9 @@ class ProblemModule(L.LightningDataModule):
         steps = _Steps(self, self.trainer.global_rank, self.trainer.world_size)
         return DataLoader(steps, batch_size=None, shuffle=False, collate_fn=lambda batch: batch)
 
-    def transfer_batch_to_device(self, batch: Batch, device: Any, dataloader_idx: int) -> Batch:
-        return batch  # problems are text
-
     def state_dict(self) -> dict[str, Any]:
-        assert self.trainer is not None
-        return {"done": len(self.trainer.lightning_module.history)}
+        module: Any = self.trainer.lightning_module if self.trainer else None
+        return {"done": len(module.history)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.done = state["done"]

@@ -1,7 +1,7 @@
 r"""Recurrence: x[n+1] = x[n-1] + x[n] or x[n-1] - x[n], modulo 10; the answer is the last two digits.
 
-`34:+-` is solved by `3+4=7;4-7=7;\boxed{77}`. Each step is a bijection of the pair (x[n-1], x[n]), so that a single wrong
-step always breaks the answer (findings 21). A step is 6 characters.
+`34:+-` is solved by `3+4=7;4-7=7;\boxed{77}`. Each step is a bijection of the pair (x[n-1], x[n]), so that a single
+wrong step always breaks the answer (findings 21). A step is 6 characters.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 
 from replication.data.sources import Problem
+from replication.errors import UserError
 from replication.seeds import seed_for
 
 
@@ -23,8 +24,18 @@ def parse(question: str) -> tuple[int, int, str]:
     return int(digits[0]), int(digits[1]), ops
 
 
+def available(steps: int) -> int:
+    """How many different problems of that many steps there are."""
+    return 100 * 2**steps
+
+
 def problems(count: int, seed: int, steps: int, topic: str = "recurrence") -> list[Problem]:
-    """`count` distinct problems of `steps` steps (at most 100 * 2^steps exist)."""
+    """`count` distinct problems of `steps` steps."""
+    if count > available(steps):
+        raise UserError(
+            f"{count} problems of {steps} steps were asked for, but there are {available(steps)}: "
+            "lower data.train_problems and data.heldout_problems, or raise data.steps"
+        )
     rng = random.Random(seed_for(seed, topic, steps))
     drawn: dict[str, Problem] = {}
     while len(drawn) < count:

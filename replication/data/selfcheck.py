@@ -16,6 +16,9 @@ from replication.data.sources import Problem
 CHECKS = "abcdefghij"
 
 
+available = recurrence.available
+
+
 def problems(count: int, seed: int, steps: int) -> list[Problem]:
     """`count` distinct problems; the questions and answers are the recurrence's."""
     return recurrence.problems(count, seed, steps, topic="selfcheck")

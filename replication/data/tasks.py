@@ -1,6 +1,6 @@
 """The synthetic tasks: problems with DeepMath's columns, and worked solutions for the warm start.
 
-A task is a module with `problems(count, seed, steps)` and `solution(question, noise, rng)`.
+A task is a module with `available(steps)`, `problems(count, seed, steps)` and `solution(question, noise, rng)`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from replication.data.sources import Problem
 
 
 class Task(Protocol):
+    def available(self, steps: int) -> int:
+        """How many different problems of that many steps there are."""
+
     def problems(self, count: int, seed: int, steps: int) -> list[Problem]:
         """Distinct problems, a function of the seed."""
 

@@ -7,8 +7,8 @@ import re
 # One token per match, so that `\{` and `\\` never count as braces. A bare box (`\boxed 42`) must be followed by
 # something an answer can start with, so that "put it in \boxed." is not one.
 _TOKEN = re.compile(
-    r"(?P<box>\\(?:boxed|fbox)\s*\{)"
-    r"|(?P<bare>\\(?:boxed|fbox)(?![A-Za-z])[ \t]*(?=[-+(\\0-9]|\.[0-9]|[A-Za-z]\b))"
+    r"(?P<box>\\(?:boxed|f(?:rame)?box)\s*\{)"
+    r"|(?P<bare>\\(?:boxed|f(?:rame)?box)(?![A-Za-z])[ \t]*(?=[-+(\\0-9]|\.[0-9]|[A-Za-z]\b))"
     r"|\\.|(?P<open>\{)|(?P<close>\})",
     re.DOTALL,
 )

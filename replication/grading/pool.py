@@ -62,7 +62,7 @@ class Grader:
         return self.grade_many([(gold, completion)])[0]
 
     def grade_many(self, pairs: Sequence[tuple[str, str]]) -> list[Graded]:
-        """The verdicts on (gold, completion) pairs, in order; equal answers are checked once, on all workers at once."""
+        """The verdicts on (gold, completion) pairs, in order; equal answers are checked once, on all workers."""
         answered = [(gold, extract_answer(completion)) for gold, completion in pairs]
         graded = {pair: self._without_worker(*pair) for pair in dict.fromkeys(answered)}
         undecided = [(gold, answer) for (gold, answer), done in graded.items() if done is None and answer is not None]

@@ -29,16 +29,19 @@ _LAYOUT = re.compile(
 )
 _DISPLAY = re.compile(r"\\\[(.*)\\\]", re.DOTALL)
 _SPACE = re.compile(r"(?:(?<!\\)\\[,;:> ]|\\q?quad(?![A-Za-z])|~|\s)+")
-_LOOSE_SPACE = re.compile(r" *([^A-Za-z0-9 ]) *")
+# `1, 234` keeps its space: it is a list, where `1,234` is a number.
+_LOOSE_SPACE = re.compile(r" *([^A-Za-z0-9 ,]) *| *(,) *(?![0-9]{3}(?![0-9]))")
 
 # Marks that can only be separators wherever they stand; a plain comma or space is one only in a lone number.
-_DECIMAL_COMMA = re.compile(r"(?<![0-9])([0-9]+)\{,\}(?=[0-9])")
+_DECIMAL_COMMA = re.compile(r"(?<![0-9])(?<!\{,\})([0-9]+)\{,\}(?=[0-9])")
 _THOUSANDS_MARK = re.compile(r"(?<=[0-9])(?:(?<!\\)\\[,;: ]|~|\{,\}|,\s*\\!)\s*(?=[0-9]{3}(?![0-9]))")
 _LONE_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:(?:,[0-9]{3})+|(?: [0-9]{3})+)(?:\.[0-9]*)?")
 
 _FRACTION_NAME = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _FRACTION_TOP = re.compile(r"\\frac ?(\\pi(?![A-Za-z])|[0-9A-Za-z])")
 _FRACTION_BOTTOM = re.compile(r"(\\frac\{(?:[^{}]|\{[^{}]*\})*\}) ?(\\pi(?![A-Za-z])|[0-9A-Za-z])")
+_SCRIPT = re.compile(r"([_^])([0-9A-Za-z])(?![0-9A-Za-z]) ?")
+_EMPTY_SET = re.compile(r"\\varnothing(?![A-Za-z])|\\\{\\\}")
 _E_NOTATION = re.compile(r"(?<![0-9A-Za-z.])([0-9]+\.?[0-9]*|\.[0-9]+)[eE]([+-]?[0-9]+)(?![0-9A-Za-z.])")
 _FRENCH_INTERVAL = re.compile(r"([\[\]])([^\[\](),;]+[,;][^\[\](),;]+)([\[\]])")
 
@@ -57,7 +60,7 @@ def plain_characters(text: str) -> str:
 
 
 def plain_latex(text: str) -> str:
-    """The same LaTeX without layout: no sizing, math delimiters, dollar signs or thousands separators; single spaces."""
+    """The same LaTeX without layout: no sizing, delimiters, dollar signs or thousands separators; single spaces."""
     if display := _DISPLAY.fullmatch(text.strip()):
         text = display[1]
     text = _DECIMAL_COMMA.sub(_separator, text)
@@ -68,11 +71,12 @@ def plain_latex(text: str) -> str:
 
 def tighten(text: str) -> str:
     """One form of numbers, fractions, intervals, braces and spaces; a space stays only between letters and digits."""
-    text = _LOOSE_SPACE.sub(r"\1", text.strip())
+    text = _LOOSE_SPACE.sub(r"\1\2", text.strip())
     text = _without_redundant_braces(text)
     if _LONE_THOUSANDS.fullmatch(text):
         text = text.replace(",", "").replace(" ", "")
     text = _E_NOTATION.sub(r"\1\\cdot10^{\2}", text)
+    text = _SCRIPT.sub(r"\1{\2}", _EMPTY_SET.sub(r"\\emptyset", text))
     text = _FRACTION_NAME.sub(r"\\frac", text)
     text = _FRACTION_TOP.sub(r"\\frac{\1}", text)
     text = _FRACTION_BOTTOM.sub(r"\1{\2}", text)

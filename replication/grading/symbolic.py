@@ -10,11 +10,14 @@ import logging
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from typing import TypeAlias
 
 import sympy
 from latex2sympy2_extended import NormalizationConfig
 from latex2sympy2_extended.logic import And
 from math_verify import LatexExtractionConfig, parse, verify
+from sympy.core.function import AppliedUndef
+from sympy.core.relational import Relational
 
 from replication.grading.numeral import rounds_to
 
@@ -34,7 +37,7 @@ _SPACED_NUMBERS = re.compile(r"[0-9] [0-9]")  # math-verify would read `1 2` as 
 _CLEARLY = 1e-6  # relative difference of two values, computed to 15 digits, that no rounding explains
 _HARD_TO_EVALUATE = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
 
-Expression = sympy.Basic | sympy.MatrixBase
+Expression: TypeAlias = sympy.Basic | sympy.MatrixBase
 
 
 def same_mathematics(gold: str, answer: str) -> bool:
@@ -60,8 +63,7 @@ def _parse(text: str) -> Expression | None:
 def _equal(gold: Expression, answer: Expression) -> bool:
     """math-verify's comparison, without its rounding to six decimal places: every decimal is made exact beforehand."""
     if gold.has(sympy.Float) or answer.has(sympy.Float):
-        elements: list[Expression] = []
-        _map_elements(gold, lambda element: elements.append(element) or element)
+        elements = _elements(gold)
         answer = _map_elements(answer, lambda element: _exact(_rounded_from(element, elements)))
         gold = _map_elements(gold, _exact)
     if _clearly_differ(gold, answer):
@@ -79,7 +81,7 @@ def _equal(gold: Expression, answer: Expression) -> bool:
 
 
 def _clearly_differ(gold: Expression, answer: Expression) -> bool:
-    """Whether two expressions differ at one point by far more than evaluation errs: proof, where simplifying may hang."""
+    """Whether two expressions differ at a point by far more than evaluation errs: a proof that spares simplifying."""
     if not (isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr)) or gold.is_Symbol or answer.is_Symbol:
         return False
     if any(expression.has(*_HARD_TO_EVALUATE) for expression in (gold, answer)):
@@ -98,7 +100,7 @@ def _numeric_sides_agree(expression: Expression) -> bool:
     if not all(isinstance(equation, sympy.Eq) for equation in equations):
         return True
     sides = [equations[0].lhs, *(equation.rhs for equation in equations)]
-    numeric = [side for side in sides if not side.free_symbols]
+    numeric = [side for side in sides if not side.free_symbols and not side.has(AppliedUndef)]
     return all(_equal(side, numeric[-1]) for side in numeric[:-1])
 
 
@@ -131,6 +133,17 @@ def _exact(element: Expression) -> Expression:
     return exact.doit() if exact.is_number else exact
 
 
+def _elements(expression: Expression) -> list[Expression]:
+    found: list[Expression] = []
+
+    def note(element: Expression) -> Expression:
+        found.append(element)
+        return element
+
+    _map_elements(expression, note)
+    return found
+
+
 def _map_elements(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
     """`expression` with `change` applied to each element: of a set, tuple, interval, matrix or relation, or to itself.
 
@@ -138,7 +151,7 @@ def _map_elements(expression: Expression, change: Callable[[Expression], Express
     """
     if isinstance(expression, sympy.MatrixBase):
         return expression.applyfunc(change)
-    if isinstance(expression, sympy.core.relational.Relational):
+    if isinstance(expression, Relational):
         sides = [_map_elements(side, change) for side in expression.args]
         return expression.func(*sides, evaluate=False)
     if isinstance(expression, sympy.Set | sympy.Tuple | And):

@@ -10,6 +10,8 @@ from replication.grading.numeral import same_number
 
 LONGEST_ANSWER = 2000  # characters; a longer answer is refused unless the reference is about as long
 
+_BASED_NUMBER = re.compile(r"[0-9][0-9A-Za-z]*_(?:\{[0-9]+\}|[0-9]+)")
+
 
 class Verdict(StrEnum):
     """What a completion earns: only CORRECT is worth a reward; NO_ANSWER and TIMED_OUT are counted apart from WRONG."""
@@ -37,7 +39,7 @@ def exact_verdict(gold: str, answer: str) -> Verdict | None:
 
 
 def decide(gold: str, answer: str) -> Verdict:
-    """The full decision. May take any time and memory on hostile text: only to be run in a worker that can be killed."""
+    """The full decision. May take any time and memory on hostile text: only to be run where it can be killed."""
     verdict = exact_verdict(gold, answer)
     if verdict is not None:
         return verdict
@@ -56,6 +58,8 @@ def _same_text(gold: str, answer: str) -> bool | None:
     numbers = same_number(gold, answer)
     if numbers is not None:
         return numbers
+    if _BASED_NUMBER.fullmatch(gold) and _BASED_NUMBER.fullmatch(answer):
+        return False  # digits or base differ; math-verify would drop the base
     if gold_word := _word(gold):
         answer_word = _word(answer) or answer.casefold()
         if gold_word == answer_word:

@@ -67,6 +67,8 @@ def one_text_macro(text: str) -> str:
 def drop_surroundings(text: str) -> str:
     """Without trailing stops, lead-ins ("the answer is"), units, degrees and currencies, as long as something stays."""
     previous = None
+    if (lone := _TEXT.fullmatch(text)) and re.search("[0-9]", lone[1]):
+        text = lone[1].strip()  # "\\text{The answer is 5 cm}" is read like the same words outside of a text
     while previous != text:
         previous = text
         text = _TRAILING_STOPS.sub("", text)

@@ -102,6 +102,7 @@ def serve(time_limit: float, memory_limit: int) -> None:
 
 def _check_until_closed(requests: int, replies: int, time_limit: float, memory_limit: int) -> None:
     """The checker's loop. Its address space is limited, and its CPU time too, in case nobody is left to kill it."""
+    sys.set_int_max_str_digits(0)  # integers of any size; the limits here bound the work
     resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     with os.fdopen(requests, "rb") as lines, os.fdopen(replies, "wb") as out:
         for line in lines:
@@ -121,7 +122,7 @@ def _check(gold: str, answer: str) -> Reply:
 
 
 def _own_standard_streams() -> tuple[BinaryIO, BinaryIO]:
-    """The request and reply streams, moved away from file descriptors 0 and 1 so that no library can write into them."""
+    """The request and reply streams, moved away from descriptors 0 and 1 so that no library can write into them."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from replication.evaluation.statistics import Interval, bootstrap
 from replication.reporting.figures import training_tokens
@@ -60,6 +61,33 @@ def _differences(arm: Arm, arms: Sequence[Arm], benchmark: str, modes: Sequence[
         return ""
     parts = [f"{mode}: {difference(arm, base, (benchmark, mode), (benchmark, mode))}" for mode in modes]
     return f"{arm.algorithm} minus grpo, Avg@k, paired over problems: " + "; ".join(parts) + "."
+
+
+def model_metrics(arms: Sequence[Arm]) -> dict[str, Any]:
+    """algorithm -> benchmark -> mode -> metrics of one model, as intervals over seeds and problems.
+
+    `lift` is erased minus plain sampling of the same weights; `over_grpo` this algorithm minus GRPO in the same mode,
+    and `gain_over_grpo` the same as a share of GRPO's mean.
+    """
+    grpo = next((arm for arm in arms if arm.algorithm == "grpo"), None)
+    out: dict[str, Any] = {}
+    for arm in arms:
+        for benchmark, mode in arm.cells():
+            cell = benchmark, mode
+            entry: dict[str, Any] = {
+                "avg": bootstrap(arm.correct[cell])._asdict(),
+                "pass": bootstrap(arm.passed[cell])._asdict(),
+                "tokens": float(arm.tokens[cell].mean()),
+                "seeds": arm.correct[cell].mean(1).tolist(),
+            }
+            if mode == "erased" and (benchmark, "plain") in arm.correct:
+                entry["lift"] = difference(arm, arm, cell, (benchmark, "plain"))._asdict()
+            if grpo is not None and arm is not grpo and cell in grpo.correct:
+                entry["over_grpo"] = (over := difference(arm, grpo, cell, cell))._asdict()
+                base = float(grpo.correct[cell].mean())
+                entry["gain_over_grpo"] = {key: value / base for key, value in over._asdict().items()} if base else None
+            out.setdefault(arm.algorithm, {}).setdefault(benchmark, {})[mode] = entry
+    return out
 
 
 HEAD = """# Report

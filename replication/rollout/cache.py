@@ -97,14 +97,12 @@ class RowCache(Cache):
 
     def fill_from(self, prompt_cache: RowCache, copies: int) -> None:
         """Copy each row of a prompt's cache to `copies` neighbouring rows: the prompt is prefilled once per group."""
-        for mine, theirs in zip(self.layers, prompt_cache.layers, strict=True):
-            if not theirs.is_initialized:
-                continue  # prompts of one token have nothing to prefill
-            if not mine.is_initialized:
-                mine.lazy_initialization(theirs.keys.transpose(1, 2), theirs.values.transpose(1, 2))
-            assert mine.keys is not None and mine.values is not None
-            mine.keys[:, : prompt_cache.capacity] = theirs.keys.repeat_interleave(copies, 0)
-            mine.values[:, : prompt_cache.capacity] = theirs.values.repeat_interleave(copies, 0)
+        width = prompt_cache.capacity
+        layers: list[tuple[Any, Any]] = list(zip(self.layers, prompt_cache.layers, strict=True))
+        for mine, theirs in layers:
+            mine.lazy_initialization(theirs.keys.transpose(1, 2), theirs.values.transpose(1, 2))
+            mine.keys[:, :width] = theirs.keys.repeat_interleave(copies, 0)
+            mine.values[:, :width] = theirs.values.repeat_interleave(copies, 0)
 
 
 def refuse_unsupported(config: PretrainedConfig) -> None:

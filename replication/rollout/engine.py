@@ -58,7 +58,7 @@ def roll_out(
         if len(prompt) + rollout.segments * rollout.segment_tokens > limit:
             raise UserError(
                 f"prompt {number} has {len(prompt)} tokens and may be followed by {rollout.segments} x "
-                f"{rollout.segment_tokens}, but the model reads {limit}: lower rollout.segments or rollout.segment_tokens"
+                f"{rollout.segment_tokens}, but the model reads {limit}: lower rollout.segments or segment_tokens"
             )
     groups = max(1, rollout.max_rows // rollout.group_size)  # in flight at once
     parts = []

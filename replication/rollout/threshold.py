@@ -1,4 +1,4 @@
-"""The dynamic threshold (method.md section 4). Statistics run over the rows of one group; std is the population's [O]."""
+"""The dynamic threshold (method.md section 4). Statistics run over one group; std is the population's [O]."""
 
 from __future__ import annotations
 
@@ -68,8 +68,11 @@ def history_modulation(history: Tensor, reached: Tensor, strength: float) -> Ten
     return torch.where(spread, 1 + strength * torch.tanh(z), 1.0)
 
 
+ROUNDING = 1e-4  # nats; members that wrote the same text lie on their own mean, and rounding must not decide [O]
+
+
 def must_erase(u: Tensor, threshold: Tensor, erasures: Tensor, cap: int) -> Tensor:
-    """The erasure operator: erase if U_n > Theta_n(e) and e < E_max. [A, R]
+    """The erasure operator: erase if U_n > Theta_n(e), by more than rounding, and e < E_max. [A, R]
 
     Args:
         u, threshold: [...] segment uncertainty and Theta_n(e) = beta_n Gamma(e) phi, in nats.
@@ -79,4 +82,4 @@ def must_erase(u: Tensor, threshold: Tensor, erasures: Tensor, cap: int) -> Tens
     Returns:
         [...] boolean.
     """
-    return (u > threshold) & (erasures < cap)
+    return (u > threshold + ROUNDING) & (erasures < cap)

@@ -27,9 +27,7 @@ class Sequences:
         width = int(self.size[index].max())
         longest = max(1, int(self.token_mask[index].sum(1).max()))
         completion = (self.at, self.tokens, self.token_mask, self.old_logp)
-        return Sequences(
-            self.ids[index, :width], self.size[index], *(part[index, :longest] for part in completion)
-        )
+        return Sequences(self.ids[index, :width], self.size[index], *(part[index, :longest] for part in completion))
 
 
 def sequences(rollout: Rollout, pad_id: int) -> Sequences:

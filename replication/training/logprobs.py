@@ -14,9 +14,7 @@ from replication.rollout.uncertainty import token_entropy, token_surprisal
 CHUNK = 4096  # tokens whose logits, [CHUNK, V], are held at once
 
 
-def completion_logp(
-    model: Any, ids: Tensor, at: Tensor, tokens: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
+def completion_logp(model: Any, ids: Tensor, at: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy at every token of the completions, at the sampling temperature.
 
     Logits are made in chunks of tokens and made again in the backward pass, so that no [r, T, V] tensor is ever held.

@@ -1,4 +1,4 @@
-"""What a training step reports, kept as sums and counts so that micro-batches and processes add up. See docs/glossary.md."""
+"""What a training step reports, as sums and counts, so that micro-batches and processes add up (docs/glossary.md)."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as L
@@ -12,6 +13,7 @@ from torch import Tensor
 from replication.config import Config
 from replication.credit.advantage import group_advantage, segment_advantage
 from replication.credit.allocation import allocation_weights, answer_attention, segment_mass
+from replication.data.module import Batch
 from replication.data.sources import Problem
 from replication.data.template import prompt_ids
 from replication.grading.pool import Grader
@@ -35,21 +37,24 @@ class E3RLModule(L.LightningModule):
         config: the run's settings.
         policy: a transformers causal LM.
         tokenizer: its tokenizer.
+        problems: all training problems.
         seed: of the samples.
     """
 
-    def __init__(self, config: Config, policy: Any, tokenizer: Any, seed: int):
+    def __init__(self, config: Config, policy: Any, tokenizer: Any, problems: Sequence[Problem], seed: int):
         super().__init__()
         self.automatic_optimization = False
-        self.config, self.policy, self.tokenizer, self.seed = config, policy, tokenizer, seed
+        self.config, self.policy, self.tokenizer = config, policy, tokenizer
+        self.problems, self.seed = problems, seed
         self.reference = copy.deepcopy(policy).requires_grad_(False) if config.objective.kl else None
         self.grader = Grader()
         self.metrics = StepMetrics()
         self.history: list[dict[str, float]] = []  # one row a step; saved with the checkpoint
 
-    def training_step(self, batch: tuple[int, list[Problem]], batch_idx: int) -> None:
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Roll out, grade, give credit, and update on every minibatch."""
-        step, problems = batch  # this process's share of the step's problems
+        step, indices = batch
+        problems = [self.problems[i] for i in indices]  # this process's share of the step's
         rollout = self.roll_out(step, problems)
         reward = self.grade(rollout, problems)  # [P, G]
         seqs = sequences(rollout, self.tokenizer.pad_token_id)
@@ -163,7 +168,8 @@ class E3RLModule(L.LightningModule):
     def set_learning_rate(self, step: int) -> None:
         """Linear warm-up, then constant: a function of the step, so that a resumed run needs no scheduler."""
         train = self.config.train
-        for group in self.optimizers().param_groups:
+        optimizer: Any = self.optimizers()
+        for group in optimizer.param_groups:
             group["lr"] = train.lr * min(1.0, (step + 1) / (train.warmup + 1))
 
     def report(self, step: int, rollout: Rollout, reward: Tensor) -> None:

@@ -29,6 +29,7 @@ def build_strategy(trainer: TrainerConfig, train: TrainConfig) -> Strategy:
     }
     strategy = DeepSpeedStrategy(**settings) if cuda else CPUDeepSpeedStrategy(**settings)
     # Lightning hands DeepSpeed no clipping of its own under manual optimization (findings 4)
+    assert isinstance(strategy.config, dict)
     strategy.config["gradient_clipping"] = float(train.grad_clip)
     return strategy
 

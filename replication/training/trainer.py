@@ -17,8 +17,8 @@ from replication.training.strategy import build_strategy
 class RolloutCheckpoint(Callback):
     """Saves after every so many rollouts, and keeps the newest checkpoint.
 
-    Lightning's ModelCheckpoint counts optimizer steps, warns under manual optimization, and cannot tell a rollout's last
-    update from the others.
+    Lightning's ModelCheckpoint counts optimizer steps, warns under manual optimization, and cannot tell a rollout's
+    last update from the others.
     """
 
     def __init__(self, folder: Path, every: int):

@@ -8,6 +8,7 @@ import pytest
 from replication.data import recurrence, selfcheck
 from replication.data.tasks import TASKS
 from replication.data.template import prompt_ids
+from replication.errors import UserError
 from replication.policy import small_tokenizer
 
 
@@ -58,3 +59,9 @@ def test_small_tokenizer_reads_and_writes_every_text(task):
         assert tokenizer.decode(ids) == text and tokenizer.pad_token_id not in ids
         prompt = prompt_ids(tokenizer, p.question)
         assert tokenizer.decode(prompt) == f"{p.question}>"
+
+
+def test_more_problems_than_there_are():
+    assert len(recurrence.problems(400, 0, 2)) == 400
+    with pytest.raises(UserError, match="401 problems of 2 steps were asked for, but there are 400"):
+        recurrence.problems(401, 0, 2)

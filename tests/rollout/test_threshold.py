@@ -39,3 +39,9 @@ def test_history_is_neutral_where_all_pasts_are_equal():
 def test_erasure_needs_more_than_the_threshold_and_erasures_left():
     u, theta, spent = torch.tensor([2.0, 1.0, 2.0, 0.5]), torch.ones(4), torch.tensor([4, 0, 5, 0])
     assert must_erase(u, theta, spent, 5).tolist() == [True, False, False, False]
+
+
+def test_rounding_does_not_erase():
+    """Members that wrote the same text have the same U, which is then the group's mean up to rounding."""
+    u = torch.tensor([0.30000004, 0.3002])
+    assert must_erase(u, torch.full((2,), 0.3), torch.zeros(2), 5).tolist() == [False, True]

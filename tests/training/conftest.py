@@ -35,8 +35,9 @@ def command(name: str, *argv: str, cwd: Path, check: bool = True, **env: str) ->
 
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory) -> Path:
-    """A folder with data/tiny and runs/warmstart/tiny."""
+    """A folder with data/tiny and runs/warmstart/tiny: problems of two steps, which the policy solves now and then."""
     folder = tmp_path_factory.mktemp("workshop")
-    command("prepare", "--data.train_problems=64", "--data.heldout_problems=8", cwd=folder)
-    command("warmstart", "--warmstart.clean_steps=12", "--warmstart.noisy_steps=0", cwd=folder)
+    task = ("--data.steps=2", "--data.train_problems=64", "--data.heldout_problems=8")
+    command("prepare", *task, cwd=folder)
+    command("warmstart", *task, "--warmstart.clean_steps=70", "--warmstart.noisy_steps=10", cwd=folder)
     return folder

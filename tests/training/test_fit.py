@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).parents[2]
+ROW = '{"id": "a-1", "question": "34:+", "final_answer": "47", "difficulty": 1.0, "topic": "sum"}\n'
 sys.path.insert(0, str(Path(__file__).parent))
 from conftest import SMALL, command  # noqa: E402
 
@@ -34,7 +35,17 @@ def test_export_is_a_plain_checkpoint_and_every_metric_is_there(workshop, algori
     assert all(moved) == any(moved)  # all weights moved, or no step had a signal
     rows = history(out)
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
-    wanted = {"loss", "reward", "entropy", "clip_fraction", "kl_step", "erasure_rate", "erased_tokens", "reward_std", "mismatch"}
+    wanted = {
+        "loss",
+        "reward",
+        "entropy",
+        "clip_fraction",
+        "kl_step",
+        "erasure_rate",
+        "erased_tokens",
+        "reward_std",
+        "mismatch",
+    }
     for row in rows:
         assert wanted <= row.keys()
         assert 0 <= row["mismatch"] < 1e-4  # nats: sampler and trainer agree
@@ -75,7 +86,7 @@ def test_kill_and_resume_give_the_same_numbers(workshop):
 
 @pytest.mark.slow
 def test_two_writers_are_refused(workshop):
-    argv = [*SMALL, "--algorithm=grpo", "--seed=9", "--train.steps=30"]
+    argv = [*SMALL, "--algorithm=grpo", "--seed=9", "--train.steps=500"]
     first = subprocess.Popen(
         [sys.executable, "-m", "replication.fit", "--params", str(ROOT / "params.yaml"), *argv],
         cwd=workshop,
@@ -117,14 +128,14 @@ def test_what_cannot_run_ends_with_one_line(tmp_path, argv, words):
 
 def test_a_missing_warm_start_is_named(tmp_path):
     (tmp_path / "data/tiny").mkdir(parents=True)
-    (tmp_path / "data/tiny/train.jsonl").write_text('{"id": "a-1", "question": "34:+", "final_answer": "47"}\n')
+    (tmp_path / "data/tiny/train.jsonl").write_text(ROW)
     done = command("fit", cwd=tmp_path, check=False)
     assert done.returncode == 2 and "python -m replication.warmstart --model tiny" in done.stderr
 
 
 def test_a_model_that_does_not_exist_is_named(tmp_path):
     (tmp_path / "data/here").mkdir(parents=True)
-    (tmp_path / "data/here/train.jsonl").write_text('{"id": "a-1", "question": "34:+", "final_answer": "47"}\n')
+    (tmp_path / "data/here/train.jsonl").write_text(ROW)
     done = command("fit", "--model=no-body/here", cwd=tmp_path, check=False, HF_HUB_OFFLINE="1")
     assert done.returncode == 2 and "no-body/here could not be loaded" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

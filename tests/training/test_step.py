@@ -58,12 +58,12 @@ def test_micro_batches_add_up_to_the_whole_gradient(rollout, size):
             logp, _ = completion_logp(model, part.ids, part.at, part.tokens, 0.7)
             loss = (clipped_loss(importance_ratio(logp, part.old_logp), batch.advantage, 0.2, 0.2) * batch.weight).sum()
             loss.backward()
-            total += float(loss)
+            total += float(loss.detach())
         return total, torch.cat([p.grad.flatten() for p in model.parameters()])
 
     loss, grad = gradient(6)
     other_loss, other_grad = gradient(size)
-    assert other_loss == pytest.approx(loss, rel=1e-5)
+    assert other_loss == pytest.approx(loss, abs=1e-6)  # a sum that cancels
     torch.testing.assert_close(other_grad, grad, atol=1e-6, rtol=1e-4)
     assert float(grad.abs().max()) > 1e-3
 
@@ -80,7 +80,7 @@ def test_long_texts_are_scored_in_chunks(model, rollout, monkeypatch):
 
 def test_every_epoch_serves_every_problem_once_in_a_new_order():
     steps = [problems_of(step, 4, 10, seed=3) for step in range(5)]
-    flat = sum(steps, [])
+    flat = [i for step in steps for i in step]
     assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(10))
     assert flat[:10] != flat[10:]
     assert problems_of(2, 4, 10, seed=3) == steps[2]

@@ -1,0 +1,112 @@
+"""Grade predictions in a file: `python -m replication.grade predictions.jsonl --out graded.jsonl`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from replication.errors import UserError, run_command
+from replication.grading.pool import Graded, Grader
+from replication.grading.verdict import Verdict
+
+BATCH = 64  # rows graded between two updates of the progress bar
+
+Row = dict[str, Any]
+
+
+def read_predictions(path: Path) -> list[Row]:
+    """The rows of a JSON-lines file, each with the texts `gold` and `prediction`; blank lines are skipped.
+
+    Raises:
+        UserError: the file cannot be read, or a line is not such a row.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): name a UTF-8 file with one JSON object a line") from error
+    rows = [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise UserError(f"{path} is empty: put one object with `gold` and `prediction` on each line")
+    return rows
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write JSON lines so that `path` holds either all of them or what it held before."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+            written = Path(scratch) / path.name
+            written.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            written.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"--out {path} cannot be written ({error}): name a file in a folder you may write to"
+        ) from error
+
+
+def grade_rows(rows: list[Row], grader: Grader) -> list[Graded]:
+    """The verdict on each row's prediction, with progress on standard error."""
+    graded: list[Graded] = []
+    with tqdm(total=len(rows), desc="grade", unit="row", mininterval=1) as bar:
+        for first in range(0, len(rows), BATCH):
+            batch = rows[first : first + BATCH]
+            graded += grader.grade_many([(row["gold"], row["prediction"]) for row in batch])
+            bar.update(len(batch))
+    return graded
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m replication.grade", description="Grade predictions in a file.")
+    parser.add_argument("file", type=Path, help="JSON lines with the texts `gold` and `prediction`")
+    parser.add_argument("--out", type=Path, required=True, help="the same rows with verdict, answer, reason, seconds")
+    parser.add_argument("--workers", type=int, default=2, help="processes for what text alone cannot decide")
+    parser.add_argument("--time-limit", type=float, default=1.0, help="seconds for one check")
+    options = parser.parse_args()
+    if options.workers < 1:
+        raise UserError(f"--workers {options.workers}: give at least 1")
+    if not 0 < options.time_limit < float("inf"):
+        raise UserError(f"--time-limit {options.time_limit}: give a positive number of seconds")
+    if options.out.is_dir():
+        raise UserError(f"--out {options.out} is a folder: name a file")
+
+    rows = read_predictions(options.file)
+    with Grader(workers=options.workers, time_limit=options.time_limit) as grader:
+        graded = grade_rows(rows, grader)
+    write_rows(options.out, (row | _columns(item) for row, item in zip(rows, graded, strict=True)))
+    counts = Counter(item.verdict for item in graded)
+    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+    print(f"{len(rows)} graded: {summary}; written to {options.out}")
+
+
+def _row(line: str, where: str) -> Row:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{where} is not JSON ({error}): put one object on each line") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{where} is not an object: give it the fields `gold` and `prediction`")
+    for field in ("gold", "prediction"):
+        if not isinstance(row.get(field), str):
+            found = f"is {json.dumps(row[field])}" if field in row else "is missing"
+            raise UserError(f"{where}: `{field}` {found[:80]}: give it as a string")
+    return row
+
+
+def _columns(item: Graded) -> Row:
+    return {
+        "verdict": item.verdict,
+        "answer": item.answer,
+        "reason": item.reason,
+        "seconds": round(item.seconds, 6),
+    }
+
+
+if __name__ == "__main__":
+    run_command(main)

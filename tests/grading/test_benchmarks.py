@@ -1,0 +1,67 @@
+"""Agreement on public benchmarks: references with themselves, and not with the next problem's (local files)."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from replication.grading.pool import Graded, Grader
+from replication.grading.verdict import Verdict, exact_verdict
+
+BENCHMARKS = Path(__file__).parents[2].parent / "shared" / "data" / "benchmarks"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not BENCHMARKS.exists(), reason="the shared benchmarks are not on this machine"),
+]
+
+
+def read(name: str) -> list[tuple[str, str]]:
+    """(reference, completion that states it): the solution where it boxes the answer, else the reference in a box."""
+    rows = [json.loads(line) for line in (BENCHMARKS / f"{name}.jsonl").read_text().splitlines()]
+    pairs = []
+    for row in rows:
+        answer = row["answer"] if isinstance(row["answer"], str) else ", ".join(row["answer"])
+        pairs.append((answer, row["solution"] if name in ("aime24", "math500") else rf"\boxed{{{answer}}}"))
+    return pairs
+
+
+def grade(pairs: list[tuple[str, str]]) -> list[Graded]:
+    with Grader() as grader:
+        return grader.grade_many(pairs)
+
+
+@pytest.mark.parametrize("name", ["math500", "minerva", "olympiadbench"])
+def test_references_agree_with_themselves(name: str) -> None:
+    pairs = read(name)
+    missed = [pair for pair, graded in zip(pairs, grade(pairs), strict=True) if not graded.reward]
+    assert len(missed) <= 0.005 * len(pairs), missed
+
+
+def test_every_aime_solution_that_boxes_an_answer_is_correct() -> None:
+    pairs = read("aime24")
+    assert [pair for pair, graded in zip(pairs, grade(pairs), strict=True) if not graded.reward] == []
+
+
+@pytest.mark.parametrize("name", ["math500", "minerva", "olympiadbench"])
+def test_the_next_problems_reference_is_wrong(name: str) -> None:
+    golds = [gold for gold, _ in read(name)]
+    shifted = [
+        (gold, rf"\boxed{{{following}}}")
+        for gold, following in zip(golds, golds[1:] + golds[:1], strict=True)
+        if exact_verdict(gold, following) is not Verdict.CORRECT  # neighbours with the very same answer
+    ]
+    passed = [pair for pair, graded in zip(shifted, grade(shifted), strict=True) if graded.reward]
+    assert len(passed) <= 0.005 * len(golds), passed
+
+
+def test_a_thousand_aime_verdicts_a_second() -> None:
+    pairs = [(gold, completion) for gold, _ in read("aime24") for _, completion in read("aime24")]
+    with Grader() as grader:
+        started = time.perf_counter()
+        for gold, completion in pairs:
+            grader.grade(gold, completion)
+        assert len(pairs) / (time.perf_counter() - started) > 1000
+        assert grader.worker_pids == []

@@ -1,0 +1,204 @@
+"""The grader as a whole: hangs, deaths, threads, forks, what is left behind, and hostile answers."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from replication.grading.pool import Graded, Grader
+from replication.grading.verdict import Verdict
+
+HANGS = r"\boxed{\int_0^{10^{6}} \lfloor x^{x} \rfloor dx}"  # sympy works on this for minutes
+SCORING_CASES = Path(__file__).parents[2].parent / "shared" / "data" / "scoring_cases.jsonl"
+SYMBOLIC = ("x^2+1", r"\boxed{1+x^2}")
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[Grader]:
+    with Grader(workers=2, time_limit=1.0) as grader:
+        yield grader
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_until_gone(pids: list[int], seconds: float) -> list[int]:
+    """The processes of `pids` that are still running after at most `seconds`."""
+    deadline = time.monotonic() + seconds
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return [pid for pid in pids if is_running(pid)]
+
+
+def test_rewards_are_one_for_correct_and_zero_for_the_rest(grader: Grader) -> None:
+    graded = grader.grade_many([("5", r"\boxed{5}"), ("5", r"\boxed{6}"), ("5", "5"), SYMBOLIC])
+    assert [(item.verdict, item.answer, item.reward) for item in graded] == [
+        (Verdict.CORRECT, "5", 1.0),
+        (Verdict.WRONG, "6", 0.0),
+        (Verdict.NO_ANSWER, None, 0.0),
+        (Verdict.CORRECT, "1+x^2", 1.0),
+    ]
+    assert Graded(Verdict.TIMED_OUT, "x", "", 1.0).reward == 0.0
+    assert grader.grade_many([]) == []
+
+
+def test_a_hang_costs_one_item_and_one_limit(grader: Grader) -> None:
+    grader.grade(*SYMBOLIC)
+    pairs = [("1", HANGS), *[(f"x+{i}", rf"\boxed{{{i}+x}}") for i in range(20)]]
+    started = time.perf_counter()
+    hung, *others = grader.grade_many(pairs)
+    assert time.perf_counter() - started < 4.0
+    assert hung.verdict is Verdict.TIMED_OUT and "1 s" in hung.reason and 0.9 < hung.seconds < 2.0
+    assert [item.verdict for item in others] == [Verdict.CORRECT] * 20
+    assert grader.grade("1", HANGS).reason != "cached"
+
+
+def test_repeated_pairs_are_checked_once(grader: Grader) -> None:
+    first, again, other = (grader.grade(gold, r"\boxed{2+2y}") for gold in ("2(y+1)", "2(y+1)", "y+1"))
+    assert (first.reason, again.reason, other.reason) == ("math-verify", "cached", "math-verify")
+    assert (first.verdict, again.verdict, other.verdict) == (Verdict.CORRECT, Verdict.CORRECT, Verdict.WRONG)
+
+
+@pytest.mark.parametrize("who", ["worker", "checker"])
+def test_a_kill_from_outside_costs_one_verdict(who: str) -> None:
+    with Grader(workers=1, time_limit=3.0) as grader:
+        grader.grade(*SYMBOLIC)
+        (worker,) = grader.worker_pids
+        (checker,) = children(worker)
+        killer = threading.Timer(0.5, os.kill, (worker if who == "worker" else checker, signal.SIGKILL))
+        killer.start()
+        killed = grader.grade("1", HANGS)
+        assert (killed.verdict, killed.seconds < 2.0) == (Verdict.TIMED_OUT, True)
+        assert "died" in killed.reason
+        assert grader.grade("x+1", r"\boxed{1+x}").verdict is Verdict.CORRECT
+        os.kill(grader.worker_pids[0], signal.SIGKILL)  # while it is idle: replaced before anybody asks it
+        assert wait_until_gone(grader.worker_pids, 2.0) == []
+        assert grader.grade("x+2", r"\boxed{2+x}").verdict is Verdict.CORRECT
+    assert wait_until_gone([checker], 6.0) == []  # an orphan ends at its CPU limit
+
+
+def test_memory_is_limited(grader: Grader) -> None:
+    for answer in (r"2^{10^{11}}+1", r"\binom{10^{9}}{5\cdot 10^{8}}", "10^{10^{10}}-1"):
+        graded = grader.grade("7", rf"\boxed{{{answer}}}")
+        assert graded.verdict in (Verdict.WRONG, Verdict.TIMED_OUT)
+    assert grader.grade("z+1", r"\boxed{1+z}").verdict is Verdict.CORRECT
+
+
+def test_any_thread_may_grade(grader: Grader) -> None:
+    verdicts: dict[int, Verdict] = {}
+
+    def grade(i: int) -> None:
+        verdicts[i] = grader.grade(f"{i}w+1", rf"\boxed{{1+{i}w}}").verdict
+
+    threads = [threading.Thread(target=grade, args=(i,)) for i in range(2, 10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert verdicts == dict.fromkeys(range(2, 10), Verdict.CORRECT)
+
+
+def _grade_in_another_process(grader: Grader, results: multiprocessing.Queue[tuple[str, list[int]]]) -> None:
+    results.put((grader.grade("v+1", r"\boxed{1+v}").verdict, grader.worker_pids))
+    grader.close()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_another_process_gets_workers_of_its_own(grader: Grader, method: str) -> None:
+    grader.grade(*SYMBOLIC)
+    before = grader.worker_pids
+    context = multiprocessing.get_context(method)
+    results = context.Queue()
+    process = context.Process(target=_grade_in_another_process, args=(grader, results))
+    process.start()
+    verdict, theirs = results.get(timeout=60)
+    process.join(timeout=20)
+    assert verdict == Verdict.CORRECT and len(theirs) == 1 and not set(theirs) & set(before)
+    assert process.exitcode == 0 and wait_until_gone(theirs, 5.0) == []
+    assert grader.worker_pids == before and grader.grade("u+1", r"\boxed{1+u}").verdict is Verdict.CORRECT
+
+
+def test_nothing_is_left_after_close() -> None:
+    grader = Grader(workers=2)
+    grader.grade_many([SYMBOLIC, ("2", r"\boxed{x-x+2}")])
+    pids = grader.worker_pids
+    pids += [checker for pid in pids for checker in children(pid)]
+    assert len(pids) == 4 and all(map(is_running, pids))
+    grader.close()
+    grader.close()
+    assert wait_until_gone(pids, 0.5) == []
+    with pytest.raises(RuntimeError, match="closed"):
+        grader.grade(*SYMBOLIC)
+
+
+@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), 9)"], ids=["exit", "kill -9"])
+def test_workers_leave_with_the_program(end: str) -> None:
+    program = (
+        "import os; from replication.grading.pool import Grader\n"
+        "grader = Grader(); grader.grade('x+1', r'\\boxed{1+x}')\n"
+        f"print(*grader.worker_pids, flush=True); {end}"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert wait_until_gone([int(pid) for pid in done.stdout.split()], 5.0) == [] and done.stdout
+    assert done.stderr == ""
+
+
+def test_settings_are_checked_and_travel() -> None:
+    with pytest.raises(ValueError, match="positive"):
+        Grader(workers=0)
+    copy = pickle.loads(pickle.dumps(Grader(workers=3, time_limit=0.5, memory_limit=1 << 29)))
+    assert (copy.workers, copy.time_limit, copy.memory_limit) == (3, 0.5, 1 << 29)
+
+
+def test_model_text_is_never_run(grader: Grader, tmp_path: Path) -> None:
+    target = tmp_path / "injected"
+    call = f"__import__('os').system('touch {target}')"
+    opened = f"open('{target}','w')"
+    texts = [call, rf"\text{{{call}}}", rf"0*({call})", rf"\pi*0 if {call} else 0", f"{opened} and 3", f"3+0*{opened}"]
+    texts += [
+        rf"\immediate\write18{{touch {target}}}",
+        f"eval({opened!r})",
+        f"lambda: {call}",
+        f"1;{call}",
+        f"$(touch {target})",
+    ]
+    texts += [f"`touch {target}`", rf"\input{{|touch {target}}}", f"x={call}", f"sympify({opened!r})", f"{{{call}}}"]
+    graded = grader.grade_many([(gold, rf"\boxed{{{text}}}") for text in texts for gold in ("0", "3", call)])
+    assert len(graded) == 3 * len(texts)
+    assert not any(
+        item.reward for item, gold in zip(graded, ["0", "3", call] * len(texts), strict=True) if gold != call
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SCORING_CASES.exists(), reason="the shared scoring cases are not on this machine")
+def test_every_scoring_case_gets_its_verdict_in_time() -> None:
+    cases = [json.loads(line) for line in SCORING_CASES.read_text().splitlines()]
+    failed, slowest = [], 0.0
+    with Grader() as grader:
+        grader.grade(*SYMBOLIC)
+        for case in cases:
+            started = time.perf_counter()
+            graded = grader.grade(case["gold"], case["prediction"])
+            slowest = max(slowest, time.perf_counter() - started)
+            if bool(graded.reward) != case["expected"] and "either verdict tolerated" not in case["note"]:
+                failed.append((case, graded))
+    assert failed == [] and slowest < 2.0

@@ -1,0 +1,173 @@
+"""Verdicts on answers, by table: (reference, what is right for it, what is wrong for it)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from replication.grading.normalize import normalize
+from replication.grading.verdict import Verdict, decide, exact_verdict
+
+DECIDED_BY_TEXT = [  # these never need sympy
+    (
+        "42",
+        ["042", "+42", "42.", "42.0", "42,", "{42}", "$42$", r"\(42\)", r"\mathbf{42}", r"\text{42}"],
+        ["24", "420", "4.2", "-42"],
+    ),
+    ("42", ["\n42\n", "42\\,", "４２", "٤٢", "{" * 20 + "42" + "}" * 20, r"\text{(42)}", "(42)"], ["43", "42.0001"]),
+    ("42", [r"42 \text{ cm}", r"42\ \mathrm{cm}^{3}", r"42\text{ m}/\text{s}^2", r"42 \mathrm{~km} / \mathrm{h}"], []),
+    ("42", [r"\$42", "€42", r"\pounds 42", r"42 \text{ dollars}", "42 cm", r"42^\circ", "42°", r"42\degree"], []),
+    ("42", [r"\text{forty-two}", "forty-two", r"\text{The answer is }42", r"\text{The answer is 42 cm}"], []),
+    ("73", ["073", "0073", "73.0", "73.", r"\text{(073)}"], ["730", "7.3", "73.01", "0.73", "7300"]),
+    ("073", ["73", "73.0"], ["730", "0.73"]),
+    ("0", ["-0", "000", "0.0", "-0.0", r"\text{zero}", r"0^\circ"], ["0.0000001", "1e-400", "1"]),
+    ("3", ["3.0"], ["2.9999999", "3.0000001", r"2.\overline{3}"]),
+    ("1", [r"0.\overline{9}", "one"], ["0.9999999999", "1.0000001"]),
+    ("1000000", ["1,000,000", r"1\,000\,000", "1{,}000{,}000", "1 000 000", "1e6", "1e+6"], ["1000001"]),
+    ("3000000", ["3e6", r"3\times10^{6}", r"3 \cdot 10^6", "3.0E6"], ["3e5", "3000000.5"]),
+    ("9007199254740993", ["9007199254740993.0", "9,007,199,254,740,993"], ["9007199254740992", "9007199254740994"]),
+    ("1" + "0" * 5000, ["1" + "0" * 5000, "01" + "0" * 5000], ["1" + "0" * 4999 + "1", "-1" + "0" * 5000]),
+    ("50", [r"50\%", "50 percent", r"50\text{ percent}"], ["0.5", "5000"]),
+    ("0.5", [r"50\%", "1/2", ".5", "0{,}5"], ["50", "5", r"5\%"]),
+    (r"50\%", ["50", r"50\%", "50 percent"], ["0.5", "5000"]),
+    (
+        r"\frac{1}{3}",
+        [r"\frac13", r"\frac{1}3", r"\frac1{3}", r"\dfrac{1}{3}", "1/3", "2/6", "⅓"],
+        ["3", "-1/3", "1/30"],
+    ),
+    (
+        r"\frac{1}{3}",
+        ["0.333333", "0.3333333333", r"0.\overline{3}", r"0.\bar{3}", "0.(3)", r"33.3333\%"],
+        ["0.33333", "0.33"],
+    ),
+    (r"\frac{2}{3}", ["0.666667", "0.66666667"], ["0.67", "0.6666", "0.666677"]),
+    (r"\frac{7}{2}", ["3.5", "3 1/2", r"3\frac12", r"3 \frac{1}{2}", "3½"], ["31/2", "3.50001", r"\frac{2}{7}"]),
+    (r"-\frac{7}{2}", ["-3.5", r"-3\frac{1}{2}", r"\frac{-7}{2}", "-3 1/2", "−3.5"], ["3.5", r"-\frac{-7}{2}", "-2.5"]),
+    ("0.0000001", ["1e-7", "0.00000010"], ["0.0000002", "0", "2e-7"]),
+    ("6.67e-11", [r"6.67\times 10^{-11}", "0.0000000000667"], ["6.68e-11", "6.67e-10", "0"]),
+    ("1234.5", ["1,234.5", r"\$1,234.50"], ["12345", "1234.6"]),
+    (
+        "B",
+        [r"\text{B}", "(B)", r"\text{(B)}", r"\textbf{(B)}\ 42", r"\text{B) } 42", r"\textbf{(B)} \text{ blue}"],
+        ["\\textbf{(C)}\\ 42"],
+    ),
+    (r"\text{yes}", ["yes", "Yes", r"\textbf{YES}", r"\text{ Yes. }"], [r"\text{no}", r"\text{not yes}"]),
+    (r"\text{live}", ["live"], [r"\text{evil}", r"\text{alive}"]),
+    ("2", ["two", r"\text{Two}"], [r"\text{three}"]),
+    (r"1010_2", [r"1010_{2}", r"1010_{\text{2}}"], ["1010_3", "1011_2"]),
+]
+
+DECIDED_BY_MATHEMATICS = [
+    ("42", [r"\frac{84}{2}", r"6 \times 7", "x=42", "n = 42.", "42=42", "f(2)=42", r"\approx 42", r"2\cdot 21=42"], []),
+    ("42", [], ["42=43", "43=42", "x=43=42", r"2\cdot 20=42", r"42 \neq 43", "42<43", "> 42", r"\ge 42", r"\neq 42"]),
+    ("42", [], ["42 or 43", r"42 \text{ or } 43", "42, 43", r"\{42,43\}", r"42 \text{ and } 43", r"42 \pm 1"]),
+    (
+        "42",
+        [],
+        [r"\text{not } 42", r"42\text{ or so}", r"42\text{ million}", r"42\text{ is wrong}", r"\text{at least }42"],
+    ),
+    ("42", [], ["42!", "42x", "42i", "42^2", "4 2", r"\sqrt{42}", r"\frac{1}{42}", "NaN", "inf", r"\text{None}"]),
+    ("5", [r"5\text{ apples}", r"\text{Total: }5\text{ apples}"], ["5m", "5d", r"5\text{ dozen}", r"5\text{ squared}"]),
+    ("56", [], ["5 6", r"5\quad 6", r"5\ 6"]),
+    ("5050", [r"\sum_{k=1}^{100} k"], [r"\sum_{k=1}^{99} k"]),
+    ("1" + "0" * 5000, ["10^{5000}"], ["10^{4999}"]),
+    ("100000000000000000001", [], ["10^{20}", "1e20"]),
+    (r"\pi", ["3.14159", "3.141593"], ["3.14", "3.1416", r"\frac{22}{7}", "3"]),
+    (
+        r"\sqrt{2}",
+        ["1.41421", "1.414214", r"\sqrt2", "√2", "2^{1/2}", r"\frac{2}{\sqrt{2}}"],
+        ["1.414", r"-\sqrt{2}", "2"],
+    ),
+    (r"10^{-20}\pi", [r"\frac{\pi}{10^{20}}"], [r"2\cdot 10^{-20}\pi", "0"]),
+    (r"\frac{\pi}{2}", [r"\frac\pi2", "π/2", "1.570796"], [r"\pi", "1.57"]),
+    (r"2^{100}", ["1267650600228229401496703205376", "4^{50}"], ["1267650600228229401496703205377"]),
+    (r"\infty", [r"+\infty", "∞", "infinity"], [r"-\infty", r"\frac{1}{0}", "10^{100}"]),
+    ("0", [], [r"\frac{0}{0}", r"\infty-\infty", r"10^{-400}", r"\emptyset", r"\text{False}", r"\text{undefined}"]),
+    ("1", [], [r"\frac{1}{0}", r"1^\infty", r"\frac{\infty}{\infty}", r"\pm 1"]),
+    ("(1,2)", ["(1, 2)", r"\left(1,2\right)", "(1.0,2)"], ["(2,1)", "[1,2]", "(1,2]", "12", "(1,2,3)"]),
+    (r"(\frac13,3)", ["(1/3,3)", "(0.333333,3)", "(0.333333,3.0)"], ["(0.33,3)", "(0.333333,2.9999999)"]),
+    ("(1,234)", ["(1, 234)"], ["1234", "(1,2,34)"]),
+    ("1234", [], ["(1,234)", "1, 234"]),
+    ("1,2", ["2, 1", r"\{1,2\}", "1 and 2", r"x=1 \text{ or } x=2", "x=1,2"], ["12", "1.2", "1", "1,2,3", "1,3"]),
+    (r"\{1,2\}", [r"\{1,2,2\}", r"\{2,1\}"], [r"\{1\}", r"\{1,2,3\}", "3"]),
+    ("-1,1", [r"\pm 1"], ["1"]),
+    ("[0,1)", ["[0,1[", r"x \in [0,1)"], [r"0 \le x < 1", "(0,1)", "[0,1]", "]0,1["]),
+    ("(0,1)", ["]0,1["], ["]0,1]", "[0,1]"]),
+    (r"(-\infty,0)\cup(1,\infty)", [r"]-\infty,0[\cup]1,+\infty["], [r"(-\infty,0]\cup(1,\infty)", r"(1,\infty)"]),
+    ("x<2", ["2>x", r"(-\infty,2)"], [r"x\le 2", "x>2", "y<2"]),
+    (r"0 \le x < 1", ["[0,1)"], ["(0,1)", "[0,1]"]),
+    (r"\frac12<x<1", ["0.5<x<1"], ["0.25<x<1"]),
+    ("x=5", ["5", "x=5"], ["y=5", "x=6", "x=6=5", "6=5"]),
+    ("y=2x+1", ["2x+1", "y-2x=1"], ["y=2x+2", "x"]),
+    ("x^2+1", ["1+x^2", "x²+1", "x^{2}+1", "(x+1)^2-2x"], ["y^2+1", "x^2-1", "x^3+1"]),
+    ("(x+1)^{200}", ["(1+x)^{200}"], ["(x+1)^{201}"]),
+    ("2t", ["t+t"], ["2s", "2"]),
+    ("2d", ["d+d"], ["2h", "2"]),
+    (r"\frac{x}{3}", ["x/3"], ["0.33x"]),
+    (r"\sin^2 x", [r"1-\cos^2 x"], [r"\cos^2 x"]),
+    ("1+2i", ["2i+1"], ["1-2i", "3"]),
+    ("3", [r"\log_2 8", r"\log_{2}(8)"], [r"\log_2 9"]),
+    (
+        r"\begin{pmatrix}1&2\\3&4\end{pmatrix}",
+        [r"\begin{bmatrix} 1 & 2 \\ 3 & 4 \end{bmatrix}"],
+        [r"\begin{pmatrix}1&3\\2&4\end{pmatrix}"],
+    ),
+    (
+        r"\begin{pmatrix}1/2\\2\end{pmatrix}",
+        [r"\begin{pmatrix}0.5\\2\end{pmatrix}"],
+        [r"\begin{pmatrix}2\\0.5\end{pmatrix}"],
+    ),
+    (
+        "B",
+        ["b"],
+        ["A", "A, B", "A, B, C, D", r"A \text{ or } B", r"\text{(B) or (C)}", r"\text{(B) 42 (C) 43}", "ABCD"],
+    ),
+    ("5", [], [r"\text{The answer is not }5", "The answer is not 5", "5 and 6"]),
+]
+
+
+def _pairs(table: list[tuple[str, list[str], list[str]]]) -> list[tuple[str, str, Verdict]]:
+    right = [(gold, answer, Verdict.CORRECT) for gold, answers, _ in table for answer in answers]
+    return right + [(gold, answer, Verdict.WRONG) for gold, _, answers in table for answer in answers]
+
+
+def _short(value: object) -> str:
+    return str(value)[:40]
+
+
+@pytest.mark.parametrize(("gold", "answer", "verdict"), _pairs(DECIDED_BY_TEXT), ids=_short)
+def test_text_decides(gold: str, answer: str, verdict: Verdict) -> None:
+    assert exact_verdict(gold, answer) is verdict
+
+
+@pytest.mark.parametrize(("gold", "answer", "verdict"), _pairs(DECIDED_BY_MATHEMATICS), ids=_short)
+def test_mathematics_decides(gold: str, answer: str, verdict: Verdict) -> None:
+    sys.set_int_max_str_digits(0)  # as in a worker
+    assert decide(gold, answer) is verdict
+
+
+def test_every_reference_is_correct_for_itself() -> None:
+    for gold, _, _ in DECIDED_BY_TEXT + DECIDED_BY_MATHEMATICS:
+        assert exact_verdict(gold, gold) is Verdict.CORRECT, gold
+
+
+def test_normal_form_is_stable() -> None:
+    for gold, right, wrong in DECIDED_BY_TEXT + DECIDED_BY_MATHEMATICS:
+        for text in (gold, *right, *wrong):
+            assert normalize(normalize(text)) == normalize(text), text
+
+
+def test_an_endless_answer_is_refused_and_an_equally_long_reference_is_not() -> None:
+    assert exact_verdict("5", "5+" * 50_000) is Verdict.WRONG
+    assert exact_verdict("x+" * 50_000 + "y", "x+" * 50_000 + "y") is Verdict.CORRECT
+
+
+def test_text_is_decided_without_sympy() -> None:
+    program = (
+        "import sys; from replication.grading.pool import Grader\n"
+        r"with Grader() as g: assert g.grade('73', r'\boxed{073}').reward == 1 and not g.worker_pids" + "\n"
+        "assert not {'sympy', 'math_verify', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,37 @@
+"""The pages name what exists."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split(" | ")]
+    for line in (ROOT / "docs/equations.md").read_text().splitlines()
+    if line.startswith("| ") and "`" in line
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[1].split(".")[-1].strip("`") for row in ROWS])
+def test_equations_resolve(row):
+    module, name = row[1].strip("`").rsplit(".", 1)
+    assert callable(getattr(importlib.import_module(module), name))
+    path, test = row[2].strip("`").split("::")
+    functions = {node.name for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef)}
+    assert test in functions
+    assert row[3], "every equation carries a mark"
+
+
+def test_every_equation_page_row_was_read():
+    assert len(ROWS) >= 17
+
+
+def test_the_readme_names_files_and_modules_that_exist():
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / target).exists(), target
+    for module in re.findall(r"python -m (replication\.\w+)", text):
+        assert importlib.util.find_spec(module), module
