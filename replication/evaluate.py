@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 
 from replication.config import load_run
 from replication.errors import UserError, run_command
+from replication.outputs import output_folder
 
 
 def main() -> None:
@@ -59,13 +59,10 @@ def main() -> None:
             samples += evaluate_benchmark(model, tokenizer, name, problems, *settings, grader, bar.update)
     rows = [dataclasses.asdict(sample) for sample in samples]
     metrics = summarise(rows)
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    (partial / "samples.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    (partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    with output_folder(out, "samples.jsonl") as new:
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (new / "samples.jsonl").write_text(text, encoding="utf-8")
+        (new / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     for name, modes in metrics.items():
         for mode, m in modes.items():
             print(

@@ -5,18 +5,20 @@ Killed at any moment, the same command goes on from the last checkpoint to the s
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from replication.config import Run, TrainConfig, TrainerConfig, load_run
 from replication.errors import UserError, run_command
+from replication.outputs import output_folder
 
 SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
@@ -108,8 +110,8 @@ def train(run: Run) -> Path:
         policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     print_ = fingerprint(run, base, data)
     scratch = Path(".scratch/train") / run.model / run.algorithm / f"{seed}-{print_}"
-    with locked(scratch) if int(os.environ.get("LOCAL_RANK", "0")) == 0 else _nothing():
-        module = E3RLModule(config, policy, tokenizer, problems, seed)
+    with locked(scratch) if int(os.environ.get("LOCAL_RANK", "0")) == 0 else nullcontext():
+        module = E3RLModule(config, policy.train(), tokenizer, problems, seed)
         t = config.train
         stream = ProblemModule(len(problems), t.steps, t.prompts, t.minibatches, seed)
         trainer: L.Trainer = build_trainer(config, scratch)
@@ -125,19 +127,8 @@ def train(run: Run) -> Path:
     return out
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
 def _export(run: Run, module: Any, out: Path, base: str, revision: str | None, save_policy: Any) -> None:
     """The trained policy as a plain checkpoint, with the run's settings and history; complete or not there."""
-    import dataclasses
-
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_policy(module.policy, module.tokenizer, partial)
     settings = {section: dataclasses.asdict(getattr(run.config, section)) for section in SECTIONS}
     record = {
         "model": run.model,
@@ -146,10 +137,10 @@ def _export(run: Run, module: Any, out: Path, base: str, revision: str | None, s
         "base": base,
         "revision": revision,
     }
-    (partial / "run.json").write_text(json.dumps({**record, "settings": settings}, indent=2) + "\n")
-    (partial / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in module.history))
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    with output_folder(out, "run.json") as new:
+        save_policy(module.policy, module.tokenizer, new)
+        (new / "run.json").write_text(json.dumps({**record, "settings": settings}, indent=2) + "\n")
+        (new / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in module.history))
 
 
 def main() -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from pathlib import Path
 from typing import Any
 
 from replication.config import Config, load_run
 from replication.errors import UserError, run_command
+from replication.outputs import output_folder
 
 
 def warm_start(config: Config) -> tuple[Any, Any, float]:
@@ -75,21 +75,18 @@ def main() -> None:
         raise UserError(
             f"model {run.model} has neither policy.pretrained nor a synthetic data.task: set one in params.yaml"
         )
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     if config.policy.pretrained is not None:
         record = {"pretrained": config.policy.pretrained, "revision": config.policy.revision}
-        (partial / "pretrained.json").write_text(json.dumps(record, indent=2) + "\n")
+        with output_folder(out, "pretrained.json") as new:
+            (new / "pretrained.json").write_text(json.dumps(record, indent=2) + "\n")
         result = f"the policy is {record['pretrained']} at revision {record['revision'] or 'not pinned'}"
     else:
         from replication.policy import save_policy
 
         model, tokenizer, loss = warm_start(config)
-        save_policy(model, tokenizer, partial)
+        with output_folder(out, "config.json") as new:
+            save_policy(model, tokenizer, new)
         result = f"warm-started {model.num_parameters():,} parameters, loss {loss:.3f} nats a token"
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
     print(f"{result} -> {out}")
 
 

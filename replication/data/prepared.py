@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from replication.data.clean import Removed
 from replication.data.sources import Problem
 from replication.errors import UserError
+from replication.outputs import output_folder
 
 _COLUMNS = {field.name for field in dataclasses.fields(Problem)}
 
@@ -47,36 +47,16 @@ def write_prepared(
     for name in benchmarks:
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise UserError(f"benchmark name {name!r} cannot name a file: use letters, digits, '.', '_' and '-'")
-    _check_target(folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-            new = Path(scratch) / "new"
-            (new / "benchmarks").mkdir(parents=True)
-            _write_lines(new / "train.jsonl", [dataclasses.asdict(problem) for problem in train])
-            for name, problems in benchmarks.items():
-                _write_lines(new / "benchmarks" / f"{name}.jsonl", [dataclasses.asdict(p) for p in problems])
-            _write_lines(
-                new / "removed.jsonl", [{"id": r.problem.id, "reason": r.reason, "match": r.match} for r in removed]
-            )
-            files = {path.relative_to(new).as_posix(): sha256_of(path) for path in sorted(new.rglob("*.jsonl"))}
-            text = json.dumps({**manifest, "files": files}, indent=2, ensure_ascii=False)
-            (new / "manifest.json").write_text(text + "\n", encoding="utf-8")
-            if folder.exists():
-                folder.rename(Path(scratch) / "old")
-            new.rename(folder)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}: choose another folder by --out") from None
-
-
-def _check_target(folder: Path) -> None:
-    """Refuse to replace what is not prepared data."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise UserError(f"{folder} is a file, not a folder: choose another by --out")
-    if any(folder.iterdir()) and not (folder / "manifest.json").exists():
-        raise UserError(f"{folder} holds something else than prepared data: choose another folder by --out")
+    with output_folder(folder, "manifest.json") as new:
+        (new / "benchmarks").mkdir()
+        _write_lines(new / "train.jsonl", [dataclasses.asdict(problem) for problem in train])
+        for name, problems in benchmarks.items():
+            _write_lines(new / "benchmarks" / f"{name}.jsonl", [dataclasses.asdict(p) for p in problems])
+        rows = [{"id": r.problem.id, "reason": r.reason, "match": r.match} for r in removed]
+        _write_lines(new / "removed.jsonl", rows)
+        files = {path.relative_to(new).as_posix(): sha256_of(path) for path in sorted(new.rglob("*.jsonl"))}
+        text = json.dumps({**manifest, "files": files}, indent=2, ensure_ascii=False)
+        (new / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -19,6 +19,8 @@ from replication.grading.verdict import Verdict, exact_verdict
 
 CACHED_PAIRS = 20_000
 
+_CLOSED = "this Grader is closed: make a new one"
+
 
 @dataclass(frozen=True)
 class Graded:
@@ -63,6 +65,8 @@ class Grader:
 
     def grade_many(self, pairs: Sequence[tuple[str, str]]) -> list[Graded]:
         """The verdicts on (gold, completion) pairs, in order; equal answers are checked once, on all workers."""
+        if self._is_closed:
+            raise RuntimeError(_CLOSED)
         answered = [(gold, extract_answer(completion)) for gold, completion in pairs]
         graded = {pair: self._without_worker(*pair) for pair in dict.fromkeys(answered)}
         undecided = [(gold, answer) for (gold, answer), done in graded.items() if done is None and answer is not None]
@@ -135,7 +139,7 @@ class Grader:
         worker = self._idle.get()
         if self._is_closed:
             self._idle.put(worker)
-            raise RuntimeError("this Grader is closed: make a new one")
+            raise RuntimeError(_CLOSED)
         if worker is not None and worker.is_alive:
             return worker
         if worker is not None:

@@ -1,0 +1,39 @@
+"""Output folders that are complete or not there."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from replication.errors import UserError
+
+
+@contextmanager
+def output_folder(folder: Path, mark: str) -> Iterator[Path]:
+    """A new folder to write into, which takes the place of `folder` when the block ends well, and vanishes otherwise.
+
+    Args:
+        folder: the output; an earlier one of the same kind is replaced.
+        mark: file that such an output always holds; a folder that has other things and no mark is left alone.
+
+    Raises:
+        UserError: the folder holds something else, or cannot be written.
+    """
+    if folder.exists():
+        if not folder.is_dir():
+            raise UserError(f"{folder} is a file, not a folder: choose another by --out")
+        if any(folder.iterdir()) and not (folder / mark).exists():
+            raise UserError(f"{folder} holds something else (no {mark}): choose another folder by --out")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+            new = Path(scratch) / "new"
+            new.mkdir()
+            yield new
+            if folder.exists():
+                folder.rename(Path(scratch) / "old")
+            new.rename(folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}: choose another folder by --out") from None
