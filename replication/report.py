@@ -16,15 +16,15 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from replication.reporting.figures import learning_curves
-    from replication.reporting.page import HEAD, model_metrics, model_section
+    from replication.reporting.page import head, model_metrics, model_section
     from replication.reporting.results import read_arms
 
     models = read_arms(arguments.runs)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    sections, metrics = [HEAD], {}
+    (arguments.out / "figures").mkdir(parents=True, exist_ok=True)
+    sections, metrics = [head(list(models))], {}
     for model, arms in models.items():
         trained = [arm for arm in arms if arm.history]
-        name = "learning_curves.png"
+        name = f"figures/learning_curves_{model}.png"
         if trained:
             learning_curves(trained, arguments.out / name)
         sections.append(model_section(model, arms, name if trained else None))

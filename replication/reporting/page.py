@@ -7,7 +7,7 @@ from typing import Any
 
 from replication.evaluation.statistics import Interval, bootstrap
 from replication.reporting.figures import training_tokens
-from replication.reporting.results import UNTRAINED, Arm
+from replication.reporting.results import Arm
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -56,20 +56,37 @@ def difference(arm: Arm, other: Arm, cell: tuple[str, str], other_cell: tuple[st
 
 
 def _differences(arm: Arm, arms: Sequence[Arm], benchmark: str, modes: Sequence[str]) -> str:
-    base = next((a for a in arms if a.algorithm == "grpo"), None)
-    if base is None or arm is base or arm.algorithm == UNTRAINED:
+    if not is_ours(arm):
         return ""
-    parts = [f"{mode}: {difference(arm, base, (benchmark, mode), (benchmark, mode))}" for mode in modes]
-    return f"{arm.algorithm} minus grpo, Avg@k, paired over problems: " + "; ".join(parts) + "."
+    parts = []
+    for mode in modes:
+        cell = benchmark, mode
+        if (best := best_baseline(arms, cell)) is not None:
+            parts.append(f"{mode}: {difference(arm, best, cell, cell)} against {best.algorithm}")
+    return (
+        f"{arm.algorithm} minus the best baseline, Avg@k, paired over problems: " + "; ".join(parts) + "."
+        if parts
+        else ""
+    )
+
+
+def is_ours(arm: Arm) -> bool:
+    """E3RL or an extension of it; everything else that is trained is a baseline."""
+    return arm.algorithm.startswith("e3rl")
+
+
+def best_baseline(arms: Sequence[Arm], cell: tuple[str, str]) -> Arm | None:
+    """The trained baseline with the highest Avg@k in a benchmark and mode."""
+    rivals = [arm for arm in arms if arm.history and not is_ours(arm) and cell in arm.correct]
+    return max(rivals, key=lambda arm: float(arm.correct[cell].mean()), default=None)
 
 
 def model_metrics(arms: Sequence[Arm]) -> dict[str, Any]:
     """algorithm -> benchmark -> mode -> metrics of one model, as intervals over seeds and problems.
 
-    `lift` is erased minus plain sampling of the same weights; `over_grpo` this algorithm minus GRPO in the same mode,
-    and `gain_over_grpo` the same as a share of GRPO's mean.
+    `lift` is erased minus plain sampling of the same weights; `over_baseline` this algorithm minus the best baseline in
+    the same mode, and `gain_over_baseline` the same as a share of that baseline's mean.
     """
-    grpo = next((arm for arm in arms if arm.algorithm == "grpo"), None)
     out: dict[str, Any] = {}
     for arm in arms:
         for benchmark, mode in arm.cells():
@@ -82,10 +99,11 @@ def model_metrics(arms: Sequence[Arm]) -> dict[str, Any]:
             }
             if mode == "erased" and (benchmark, "plain") in arm.correct:
                 entry["lift"] = difference(arm, arm, cell, (benchmark, "plain"))._asdict()
-            if grpo is not None and arm is not grpo and cell in grpo.correct:
-                entry["over_grpo"] = (over := difference(arm, grpo, cell, cell))._asdict()
-                base = float(grpo.correct[cell].mean())
-                entry["gain_over_grpo"] = {key: value / base for key, value in over._asdict().items()} if base else None
+            best = best_baseline(arms, cell)
+            if best is not None and is_ours(arm):
+                entry["over_baseline"] = (over := difference(arm, best, cell, cell))._asdict()
+                if base := float(best.correct[cell].mean()):
+                    entry["gain_over_baseline"] = {key: value / base for key, value in over._asdict().items()}
             out.setdefault(arm.algorithm, {}).setdefault(benchmark, {})[mode] = entry
     return out
 
@@ -95,4 +113,10 @@ HEAD = """# Report
 Written by `python -m replication.report` from the runs in `runs/`; rerun by `make repro`. Intervals are 95 % bootstrap
 intervals over training seeds and problems. *plain* samples with erasure off, *erased* with erasure on; the weights are
 the same. Tokens count everything that was generated, erased segments included. `e3rl` is the letter of the paper as we
-reconstruct it; `e3rl_mixed` is an extension of ours. The paper's own rows (4B, 8B) are not run here."""
+reconstruct it; `e3rl_mixed` is an extension of ours. Names of metrics: docs/glossary.md."""
+
+
+def head(models: Sequence[str]) -> str:
+    """The page's opening, which says which of the paper's models are missing from it."""
+    missing = [name for name in ("q4b", "q8b") if name not in models]
+    return f"{HEAD}\n\n**Not run: the paper's {' and '.join(missing)}.**" if missing else HEAD

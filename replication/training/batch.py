@@ -26,8 +26,9 @@ class Sequences:
         """The indexed rows, without the columns that only others need."""
         width = int(self.size[index].max())
         longest = max(1, int(self.token_mask[index].sum(1).max()))
-        completion = (self.at, self.tokens, self.token_mask, self.old_logp)
-        return Sequences(self.ids[index, :width], self.size[index], *(part[index, :longest] for part in completion))
+        at = self.at[index, :longest].clamp(max=width - 1)  # padding may point anywhere inside
+        completion = (part[index, :longest] for part in (self.tokens, self.token_mask, self.old_logp))
+        return Sequences(self.ids[index, :width], self.size[index], at, *completion)
 
 
 def sequences(rollout: Rollout, pad_id: int) -> Sequences:

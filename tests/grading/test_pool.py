@@ -76,7 +76,7 @@ def test_repeated_pairs_are_checked_once(grader: Grader) -> None:
     assert (first.verdict, again.verdict, other.verdict) == (Verdict.CORRECT, Verdict.CORRECT, Verdict.WRONG)
 
 
-@pytest.mark.parametrize("who", ["worker", "checker"])
+@pytest.mark.parametrize("who", [pytest.param("worker", marks=pytest.mark.slow), "checker"])
 def test_a_kill_from_outside_costs_one_verdict(who: str) -> None:
     with Grader(workers=1, time_limit=3.0) as grader:
         grader.grade(*SYMBOLIC)
@@ -164,7 +164,9 @@ def test_nothing_is_left_after_close() -> None:
         grader.grade(*SYMBOLIC)
 
 
-@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), 9)"], ids=["exit", "kill -9"])
+@pytest.mark.parametrize(
+    "end", [pytest.param("", marks=pytest.mark.slow), "os.kill(os.getpid(), 9)"], ids=["exit", "kill -9"]
+)
 def test_workers_leave_with_the_program(end: str) -> None:
     program = (
         "import os; from replication.grading.pool import Grader\n"

@@ -2,35 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-SMALL = [
-    "--rollout.group_size=4",
-    "--train.prompts=4",
-    "--train.steps=4",
-    "--train.checkpoint_every=1",
-    "--trainer.logger=none",
-]
-
-
-def command(name: str, *argv: str, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the package as a user would, in a folder of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"replication.{name}", "--params", str(ROOT / "params.yaml"), *argv],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-        capture_output=True,
-        text=True,
-    )
-    if check and done.returncode:
-        raise AssertionError(f"{name} {' '.join(argv)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
-    return done
+from commands import command
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,12 @@
 """Two processes give the numbers of one: DDP, and the real DeepSpeed on CPU."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from commands import SMALL, command
 from safetensors.torch import load_file
-
-sys.path.insert(0, str(Path(__file__).parent))
-from conftest import SMALL, command
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import SMALL, command
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).parents[2]
 ROW = '{"id": "a-1", "question": "34:+", "final_answer": "47", "difficulty": 1.0, "topic": "sum"}\n'
-sys.path.insert(0, str(Path(__file__).parent))
-from conftest import SMALL, command  # noqa: E402
 
 
 def history(folder: Path):

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from conftest import SMALL  # noqa: F401
 from small_models import small_model
 
 from replication.config import ErasureConfig, RolloutConfig
