@@ -38,4 +38,4 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 clean:
-	rm -rf .scratch runs data
+	rm -rf .scratch runs/warmstart runs/train runs/evaluate data/tiny data/selfcheck

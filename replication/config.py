@@ -1,24 +1,12 @@
-"""The settings of every stage as dataclasses, and the only reader of params.yaml.
-
-A run's settings are, from weakest to strongest: the defaults below, `models.<model>` of params.yaml,
-`algorithms.<algorithm>` of params.yaml, and `--section.key value` on the command line.
-"""
+"""The settings of every stage, validated at construction."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
-import io
 import json
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
-
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from typing import Literal
 
 from replication.errors import UserError
 
@@ -80,8 +68,8 @@ class PolicyConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights in rollouts and evaluation"""
     cpu_threads: int = 0
-    """Threads of a CPU process; 0 leaves it to torch. Small models want 1: it is as fast, keeps its speed where the
-    cores are shared, and sums in the same order on every machine"""
+    """Threads of a CPU process; 0 leaves it to torch. Small models want 1: it is as fast, and keeps its speed where
+    the cores are shared"""
     thinking: bool = False
     """Qwen3's thinking mode in the chat template (the paper does not say; see docs/ledger.md)"""
     hidden_size: int = 96
@@ -94,6 +82,18 @@ class PolicyConfig:
     """Key and value heads"""
     ffn_size: int = 256
     """Width of the feed-forward layer"""
+
+    def __post_init__(self) -> None:
+        for key in ("hidden_size", "layers", "heads", "kv_heads", "ffn_size"):
+            _require(getattr(self, key) > 0, f"policy.{key}", getattr(self, key), "a positive whole number")
+        _require(
+            self.hidden_size % (2 * self.heads) == 0,
+            "policy.heads",
+            self.heads,
+            "such that heads have an even width",
+        )
+        _require(self.heads % self.kv_heads == 0, "policy.kv_heads", self.kv_heads, "a divisor of policy.heads")
+        _require(self.cpu_threads >= 0, "policy.cpu_threads", self.cpu_threads, "a whole number >= 0")
 
 
 @dataclass
@@ -111,7 +111,14 @@ class WarmstartConfig:
     lr: float = 4e-3
     """Learning rate (AdamW, constant after a warm-up of 20 steps)"""
     seed: int = 0
-    """Seed of the initial weights and of the examples"""
+    """Seed of the initial weights and of the order and errors of the examples"""
+
+    def __post_init__(self) -> None:
+        _require(self.clean_steps > 0, "warmstart.clean_steps", self.clean_steps, "a positive whole number")
+        _require(self.noisy_steps >= 0, "warmstart.noisy_steps", self.noisy_steps, "a whole number >= 0")
+        _require(0 <= self.noise <= 1, "warmstart.noise", self.noise, "between 0 and 1")
+        _require(self.batch > 0, "warmstart.batch", self.batch, "a positive whole number")
+        _require(self.lr > 0, "warmstart.lr", self.lr, "a positive number")
 
 
 @dataclass
@@ -232,13 +239,15 @@ class TrainConfig:
         for key in ("steps", "prompts", "minibatches", "epochs", "micro_rows", "checkpoint_every"):
             _require(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "a positive whole number")
         _require(self.lr > 0, "train.lr", self.lr, "a positive number")
+        for key in ("warmup", "weight_decay", "grad_clip"):
+            _require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "a number >= 0")
 
 
 @dataclass
 class TrainerConfig:
     """Where and how Lightning runs the training; none of it changes the method."""
 
-    strategy: Literal["single", "ddp", "deepspeed_zero2", "deepspeed_zero3"] = "single"
+    strategy: Literal["single", "ddp", "deepspeed_zero2"] = "single"
     """Lightning strategy"""
     devices: int = 1
     """Processes a node, one a GPU (or a CPU process with gloo)"""
@@ -252,6 +261,10 @@ class TrainerConfig:
     """GiB of memory that each GPU must have; 0 asks for no GPU"""
     logger: Literal["dvclive", "tensorboard", "wandb", "none"] = "dvclive"
     """Where metrics go while a run lasts"""
+
+    def __post_init__(self) -> None:
+        _require(self.devices > 0, "trainer.devices", self.devices, "a positive whole number")
+        _require(self.nodes > 0, "trainer.nodes", self.nodes, "a positive whole number")
 
 
 @dataclass
@@ -274,10 +287,9 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         _require(self.samples > 0, "evaluate.samples", self.samples, "a positive whole number")
         _require(self.problems >= 0, "evaluate.problems", self.problems, "a whole number >= 0")
+        _require(bool(self.modes), "evaluate.modes", self.modes, "at least one of plain, erased")
         _require(self.temperature > 0, "evaluate.temperature", self.temperature, "a positive number")
 
-
-set_parsing_settings(docstring_parse_attribute_docstrings=True)  # field docstrings become --help
 
 SECTIONS: dict[str, type] = {
     "data": DataConfig,
@@ -291,6 +303,9 @@ SECTIONS: dict[str, type] = {
     "trainer": TrainerConfig,
     "evaluate": EvaluateConfig,
 }
+
+
+ALGORITHM_ONLY = {"credit", "objective"}  # dvc.yaml looks for them under `algorithms`
 
 
 @dataclass
@@ -312,125 +327,3 @@ class Config:
         """Hash of the named sections, to tell whether a checkpoint belongs to these settings."""
         text = json.dumps({s: dataclasses.asdict(getattr(self, s)) for s in sections}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def read_params(path: Path) -> dict[str, Any]:
-    """params.yaml as a mapping with `models` and `algorithms`."""
-    try:
-        params = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} does not exist: run from the repository's root, or name the file by --params"
-        ) from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(params, dict) or not {"models", "algorithms"} <= params.keys():
-        raise UserError(f"{path} must hold the keys `models` and `algorithms`: see the repository's params.yaml")
-    return params
-
-
-def _model_section(params: dict[str, Any], model: str, path: Path) -> tuple[str, dict[str, Any]]:
-    """The name and settings of a model: a section of params.yaml (`4b` is `q4b`: Hydra's keys begin with a letter),
-    or `custom` for the folder or hub id of any other causal LM."""
-    for name in (model, f"q{model}"):
-        if name in params["models"]:
-            return name, params["models"][name] or {}
-    if Path(model).is_dir() or "/" in model:
-        if Path(model).is_absolute() and not Path(model).is_dir():
-            raise UserError(f"--model {model}: there is no such folder")
-        section = dict(params["models"].get("custom") or {})
-        section["policy"] = {**(section.get("policy") or {}), "pretrained": model}
-        return Path(model).name.lower(), section
-    known = ", ".join(name.removeprefix("q") if name in ("q4b", "q8b") else name for name in params["models"])
-    raise UserError(
-        f"--model {model} is not known: use one of {known}, the folder of a model, or a hub id (owner/name)"
-    )
-
-
-def _parser(sections: Sequence[str]) -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
-    for name in sections:
-        parser.add_argument(f"--{name}", type=SECTIONS[name], default=SECTIONS[name](), help=SECTIONS[name].__doc__)
-    return parser
-
-
-def _parse(parser: ArgumentParser, what: str, values: dict[str, Any] | None, flags: Sequence[str] | None) -> Any:
-    """jsonargparse, with its errors turned into one line that names where the value stood."""
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            return parser.parse_object(values) if values is not None else parser.parse_args(list(flags or ()))
-    except (ArgumentError, ValueError, TypeError) as error:
-        text = " ".join(str(error).replace("Parser key", "key").split())
-        raise UserError(f"{what}: {text}") from None
-
-
-def _merge(weak: dict[str, Any], strong: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(weak)
-    for key, value in strong.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-@dataclass
-class Run:
-    """What a command line asked for."""
-
-    model: str
-    algorithm: str
-    config: Config
-    options: dict[str, Any]
-
-
-def load_run(
-    sections: Sequence[str],
-    argv: Sequence[str] | None = None,
-    options: Sequence[tuple[str, dict[str, Any]]] = (),
-    description: str = "",
-) -> Run:
-    """Parse a command line over params.yaml.
-
-    Args:
-        sections: names of the sections that the command reads; flags of any other are errors.
-        argv: the command line; None reads sys.argv.
-        options: further flags of the command, as (flag, keyword arguments of `add_argument`).
-        description: first line of --help.
-
-    Raises:
-        UserError: an unknown model, algorithm, key or flag, or a value of the wrong type or range.
-    """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser(sections)
-    parser.description = description
-    trains = "train" in sections
-    parser.add_argument("--model", default="tiny", help="section of params.yaml (tiny, 4b, 8b, ...), folder, or hub id")
-    if trains:
-        parser.add_argument("--algorithm", default="e3rl", help="section of `algorithms` in params.yaml")
-    parser.add_argument("--params", default="params.yaml", help="the settings file")
-    for flag, keywords in options:
-        parser.add_argument(flag, **keywords)
-
-    first = _parse(parser, "command line", None, argv)
-    path = Path(first.params)
-    params = read_params(path)
-    model, section = _model_section(params, first.model, path)
-    algorithm = first.algorithm if trains else ""
-    if trains and algorithm not in params["algorithms"]:
-        raise UserError(f"--algorithm {algorithm} is not known: {path} has {', '.join(params['algorithms'])}")
-    layers = [(f"{path}, models.{model}", section)]
-    if trains:
-        layers.append((f"{path}, algorithms.{algorithm}", params["algorithms"][algorithm] or {}))
-    merged: dict[str, Any] = {}
-    for where, layer in layers:
-        unknown = set(layer) - SECTIONS.keys()
-        if unknown:
-            raise UserError(f"{where}: no section {sorted(unknown)[0]!r}; the sections are {', '.join(SECTIONS)}")
-        _parse(_parser(list(SECTIONS)), where, layer, None)  # every section is checked, whoever reads it
-        merged = _merge(merged, {name: value for name, value in layer.items() if name in sections})
-    parser.set_defaults({f"{s}.{k}": v for s, keys in merged.items() for k, v in keys.items()})
-    final = _parse(parser, "command line", None, argv)
-    values = parser.instantiate(final)
-    config = Config(**{name: getattr(values, name) for name in sections})
-    return Run(
-        model, algorithm, config, {k: getattr(values, k) for k in (f.lstrip("-").replace("-", "_") for f, _ in options)}
-    )

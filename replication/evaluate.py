@@ -6,9 +6,22 @@ import dataclasses
 import json
 from pathlib import Path
 
-from replication.config import load_run
+from replication.cli import load_run
 from replication.errors import UserError, run_command
-from replication.outputs import output_folder
+from replication.outputs import check_output, output_folder
+
+MARK = "samples.jsonl"  # every evaluation holds it
+
+
+def algorithm_and_seed(checkpoint: str | None) -> str:
+    """Where the results of a policy belong: `<algorithm>/<seed>` of the run that exported it."""
+    if checkpoint is None:
+        return "untrained/0"
+    record = Path(checkpoint) / "run.json"
+    if not record.exists():
+        raise UserError(f"--checkpoint {checkpoint} holds no run.json of `replication.fit`: name --out as well")
+    run = json.loads(record.read_text())
+    return f"{run['algorithm']}/{run['seed']}"
 
 
 def main() -> None:
@@ -22,13 +35,18 @@ def main() -> None:
             ("--data", {"type": str | None, "default": None, "help": "prepared problems, data/<model> if not given"}),
             (
                 "--out",
-                {"type": str | None, "default": None, "help": "folder, runs/evaluate/<model>/untrained if not given"},
+                {
+                    "type": str | None,
+                    "default": None,
+                    "help": "folder, by model, algorithm and seed if not given",
+                },
             ),
         ],
         description="Sample a policy on the benchmarks, erasure off and on, and grade it.",
     )
     config = run.config
-    out = Path(run.options["out"] or f"runs/evaluate/{run.model}/untrained")
+    out = Path(run.options["out"] or f"runs/evaluate/{run.model}/{algorithm_and_seed(run.options['checkpoint'])}")
+    check_output(out, MARK)
     from replication.data.prepared import read_benchmarks
 
     names = config.evaluate.benchmarks or None
@@ -59,7 +77,7 @@ def main() -> None:
             samples += evaluate_benchmark(model, tokenizer, name, problems, *settings, grader, bar.update)
     rows = [dataclasses.asdict(sample) for sample in samples]
     metrics = summarise(rows)
-    with output_folder(out, "samples.jsonl") as new:
+    with output_folder(out, MARK) as new:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (new / "samples.jsonl").write_text(text, encoding="utf-8")
         (new / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")

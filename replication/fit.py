@@ -16,11 +16,13 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from replication.config import Run, TrainConfig, TrainerConfig, load_run
+from replication.cli import Run, load_run
+from replication.config import TrainConfig, TrainerConfig
 from replication.errors import UserError, run_command
-from replication.outputs import output_folder
+from replication.outputs import check_output, output_folder
 
 SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]
+MARK = "run.json"  # every export holds it
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--seed", {"type": int, "default": 0, "help": "seed of the samples and of the problems' order"}),
     ("--data", {"type": str | None, "default": None, "help": "prepared problems, data/<model> if not given"}),
@@ -50,9 +52,7 @@ def check_machine(trainer: TrainerConfig, train: TrainConfig, model: str) -> Non
                 "your GPUs, or use --model tiny"
             )
     if trainer.strategy == "single" and world > 1:
-        raise UserError(
-            f"trainer.strategy single runs 1 process, not {world}: use ddp, deepspeed_zero2 or deepspeed_zero3"
-        )
+        raise UserError(f"trainer.strategy single runs 1 process, not {world}: use ddp or deepspeed_zero2")
     if train.prompts % (train.minibatches * world):
         raise UserError(
             f"train.prompts = {train.prompts} cannot be dealt evenly to {train.minibatches} minibatches x {world} "
@@ -65,10 +65,18 @@ def fingerprint(run: Run, base: str, data: Path) -> str:
     digest = hashlib.sha256(run.config.fingerprint(*SECTIONS).encode())
     digest.update(f"{run.algorithm} {run.options['seed']} {base}".encode())
     package = Path(__file__).parent
+    code = [path for path in sorted(package.rglob("*.py")) if "report" not in path.relative_to(package).parts[0]]
     weights = sorted(Path(base).glob("*.safetensors")) if Path(base).is_dir() else []
-    for path in [data / "train.jsonl", *weights, *sorted(package.rglob("*.py"))]:
-        digest.update(path.read_bytes())
+    for path in [data / "train.jsonl", *weights, *code]:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]
+
+
+def global_rank() -> int:
+    """This process's rank, by whichever launcher started it: torchrun, SLURM, or Lightning itself."""
+    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return next((int(rank) for rank in ranks if rank is not None), 0)
 
 
 @contextmanager
@@ -89,6 +97,7 @@ def train(run: Run) -> Path:
     check_machine(config.trainer, config.train, run.model)
     data = Path(run.options["data"] or f"data/{run.model}")
     out = Path(run.options["out"] or f"runs/train/{run.model}/{run.algorithm}/{seed}")
+    check_output(out, MARK)
 
     from replication.data.prepared import read_train
 
@@ -110,7 +119,7 @@ def train(run: Run) -> Path:
         policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     print_ = fingerprint(run, base, data)
     scratch = Path(".scratch/train") / run.model / run.algorithm / f"{seed}-{print_}"
-    with locked(scratch) if int(os.environ.get("LOCAL_RANK", "0")) == 0 else nullcontext():
+    with locked(scratch) if global_rank() == 0 else nullcontext():
         module = E3RLModule(config, policy.train(), tokenizer, problems, seed)
         t = config.train
         stream = ProblemModule(len(problems), t.steps, t.prompts, t.minibatches, seed)
@@ -123,7 +132,7 @@ def train(run: Run) -> Path:
             raise UserError(f"stopped after {len(module.history)} of {t.steps} steps: run the same command to go on")
         if trainer.is_global_zero:
             _export(run, module, out, base, revision, save_policy)
-            shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(scratch / "checkpoints", ignore_errors=True)  # the logs stay
     return out
 
 
@@ -137,7 +146,7 @@ def _export(run: Run, module: Any, out: Path, base: str, revision: str | None, s
         "base": base,
         "revision": revision,
     }
-    with output_folder(out, "run.json") as new:
+    with output_folder(out, MARK) as new:
         save_policy(module.policy, module.tokenizer, new)
         (new / "run.json").write_text(json.dumps({**record, "settings": settings}, indent=2) + "\n")
         (new / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in module.history))
@@ -146,7 +155,7 @@ def _export(run: Run, module: Any, out: Path, base: str, revision: str | None, s
 def main() -> None:
     run = load_run(SECTIONS, options=OPTIONS, description="Train a policy and export it as a plain checkpoint.")
     out = train(run)
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if global_rank() == 0:
         rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
         last = rows[-5:]
         reward = sum(row["reward"] for row in last) / len(last)

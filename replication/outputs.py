@@ -10,6 +10,16 @@ from pathlib import Path
 from replication.errors import UserError
 
 
+def check_output(folder: Path, mark: str) -> None:
+    """Raise a `UserError` if the folder holds what is not an output of this kind; long work asks before it starts."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file, not a folder: choose another by --out")
+    if any(folder.iterdir()) and not (folder / mark).exists():
+        raise UserError(f"{folder} holds something else (no {mark}): choose another folder by --out")
+
+
 @contextmanager
 def output_folder(folder: Path, mark: str) -> Iterator[Path]:
     """A new folder to write into, which takes the place of `folder` when the block ends well, and vanishes otherwise.
@@ -21,11 +31,7 @@ def output_folder(folder: Path, mark: str) -> Iterator[Path]:
     Raises:
         UserError: the folder holds something else, or cannot be written.
     """
-    if folder.exists():
-        if not folder.is_dir():
-            raise UserError(f"{folder} is a file, not a folder: choose another by --out")
-        if any(folder.iterdir()) and not (folder / mark).exists():
-            raise UserError(f"{folder} holds something else (no {mark}): choose another folder by --out")
+    check_output(folder, mark)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:

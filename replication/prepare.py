@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from replication.config import DataConfig, Source, load_run
+from replication.cli import load_run
+from replication.config import DataConfig, Source
 from replication.data.clean import Removed, decontaminate, draw_subset, drop_duplicates
 from replication.data.prepared import sha256_of, write_prepared
 from replication.data.sources import Problem, load_problems, local_file

@@ -10,9 +10,12 @@ import random
 from pathlib import Path
 from typing import Any
 
-from replication.config import Config, load_run
+from replication.cli import load_run
+from replication.config import Config
 from replication.errors import UserError, run_command
-from replication.outputs import output_folder
+from replication.outputs import check_output, output_folder
+
+MARK = "warmstart.json"  # every warm start holds it
 
 
 def warm_start(config: Config) -> tuple[Any, Any, float]:
@@ -36,9 +39,12 @@ def warm_start(config: Config) -> tuple[Any, Any, float]:
     total = settings.clean_steps + settings.noisy_steps
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, 1.0, total_iters=20)
-    # examples of their own seed: the problems trained on by RL and held out are drawn from another
-    count = min(4096, task.available(config.data.steps))
-    examples = task.problems(count, seed_for(settings.seed, "examples"), config.data.steps)
+    data = config.data
+    used = data.train_problems + data.heldout_problems  # the first ones are trained on by RL and held out
+    count = min(4096, task.available(data.steps) - used)
+    if count < 1:
+        raise UserError(f"{used} problems of {data.steps} steps leave none for the warm start: raise data.steps")
+    examples = task.problems(used + count, data.seed, data.steps)[used:]
     losses = []
     for step in (progress := tqdm(range(total), desc="warm start", mininterval=5)):
         rng = random.Random(seed_for(settings.seed, "solutions", step))
@@ -75,18 +81,20 @@ def main() -> None:
         raise UserError(
             f"model {run.model} has neither policy.pretrained nor a synthetic data.task: set one in params.yaml"
         )
+    check_output(out, MARK)
     if config.policy.pretrained is not None:
         record = {"pretrained": config.policy.pretrained, "revision": config.policy.revision}
-        with output_folder(out, "pretrained.json") as new:
-            (new / "pretrained.json").write_text(json.dumps(record, indent=2) + "\n")
         result = f"the policy is {record['pretrained']} at revision {record['revision'] or 'not pinned'}"
+        with output_folder(out, MARK) as new:
+            (new / MARK).write_text(json.dumps(record, indent=2) + "\n")
     else:
         from replication.policy import save_policy
 
         model, tokenizer, loss = warm_start(config)
-        with output_folder(out, "config.json") as new:
-            save_policy(model, tokenizer, new)
         result = f"warm-started {model.num_parameters():,} parameters, loss {loss:.3f} nats a token"
+        with output_folder(out, MARK) as new:
+            save_policy(model, tokenizer, new)
+            (new / MARK).write_text(json.dumps({"task": config.data.task, "loss": loss}, indent=2) + "\n")
     print(f"{result} -> {out}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -23,8 +24,8 @@ def group_advantage(reward: Tensor, eps: float) -> Tensor:
 def segment_advantage(returns: Tensor, present: Tensor, reward: Tensor, eps: float) -> Tensor:
     """A_{i,n} = (R_{i,n} - mean) / (std + eps) over the members that have segment n, sample std. [R]; details [O]
 
-    It is 0 where fewer than two members have the segment, and in a group whose final rewards are all equal: there the
-    returns differ by the allocation alone, and its noise would become the signal (findings 29).
+    It is 0 where fewer than two members have the segment, and where those that have it got the same final reward: there
+    the returns differ by the allocation alone, and its noise would become the signal (findings 29).
 
     Args:
         returns: [P, G, N] segment returns R_{i,n} = R_i c_{i,n}.
@@ -40,5 +41,8 @@ def segment_advantage(returns: Tensor, present: Tensor, reward: Tensor, eps: flo
     mean = held.sum(1, keepdim=True) / count.clamp(min=1)
     deviation = (returns - mean).masked_fill(~present, 0.0)
     std = (deviation.square().sum(1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
-    informative = (reward != reward[:, :1]).any(1)[:, None, None] & (count > 1)
+    rewards = reward[..., None].expand_as(returns)
+    highest = rewards.masked_fill(~present, -torch.inf).amax(1, keepdim=True)
+    lowest = rewards.masked_fill(~present, torch.inf).amin(1, keepdim=True)
+    informative = highest > lowest
     return (deviation / (std + eps)).masked_fill(~(present & informative), 0.0)

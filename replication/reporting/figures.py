@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -23,7 +24,7 @@ def training_tokens(arm: Arm) -> np.ndarray:
 def learning_curves(arms: Sequence[Arm], path: Path) -> None:
     """Reward of the plain and of the erased rollouts by step and by generated tokens; a thin line a seed."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
-    for color, arm in zip(plt.rcParams["axes.prop_cycle"].by_key()["color"], arms, strict=False):
+    for color, arm in zip(cycle(plt.rcParams["axes.prop_cycle"].by_key()["color"]), arms, strict=False):
         for key, style in (("reward_plain", "-"), ("reward_erasable", "--")):
             if key not in arm.history[0][0]:
                 continue

@@ -111,9 +111,9 @@ def model_metrics(arms: Sequence[Arm]) -> dict[str, Any]:
 HEAD = """# Report
 
 Written by `python -m replication.report` from the runs in `runs/`; rerun by `make repro`. Intervals are 95 % bootstrap
-intervals over training seeds and problems. *plain* samples with erasure off, *erased* with erasure on; the weights are
-the same. Tokens count everything that was generated, erased segments included. `e3rl` is the letter of the paper as we
-reconstruct it; `e3rl_mixed` is an extension of ours. Names of metrics: docs/glossary.md."""
+intervals over training seeds and problems; few seeds make them too narrow, and all share one warm start. *plain* has
+erasure off, *erased* on; the weights are the same. Tokens count all that was generated, erased segments included. `e3rl`
+is the letter of the paper as we reconstruct it; `e3rl_mixed` is an extension of ours. Names: docs/glossary.md."""
 
 
 def head(models: Sequence[str]) -> str:

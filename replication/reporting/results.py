@@ -41,7 +41,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def read_arm(runs: Path, model: str, algorithm: str) -> Arm:
     """Read one arm from runs/evaluate and runs/train."""
-    folders = sorted((runs / "evaluate" / model / algorithm).iterdir(), key=lambda p: (len(p.name), p.name))
+    seeds = (path.parent for path in (runs / "evaluate" / model / algorithm).glob("[!.]*/metrics.json"))
+    folders = sorted(seeds, key=lambda p: (len(p.name), p.name))
     per_cell: dict[Cell, list[list[tuple[float, float, float]]]] = {}
     for folder in folders:
         samples = _lines(folder / "samples.jsonl")
@@ -77,8 +78,12 @@ def read_arms(runs: Path) -> dict[str, list[Arm]]:
         UserError: nothing was evaluated yet.
     """
     found: dict[str, list[Arm]] = {}
-    for folder in sorted((runs / "evaluate").glob("*/*")):
-        found.setdefault(folder.parent.name, []).append(read_arm(runs, folder.parent.name, folder.name))
+    for model, algorithm in sorted({path.parts[-4:-2] for path in (runs / "evaluate").glob("*/*/[!.]*/metrics.json")}):
+        found.setdefault(model, []).append(read_arm(runs, model, algorithm))
     if not found:
         raise UserError(f"{runs}/evaluate holds no evaluations: run `dvc repro`, or `python -m replication.evaluate`")
+    for model, arms in found.items():
+        shapes = {arm.algorithm: {cell: values.shape[1] for cell, values in arm.correct.items()} for arm in arms}
+        if len({str(sorted(shape.items())) for shape in shapes.values()}) > 1:
+            raise UserError(f"{runs}/evaluate/{model}: evaluated on different problems, evaluate them alike: {shapes}")
     return {model: sorted(arms, key=lambda a: (a.algorithm != UNTRAINED, a.algorithm)) for model, arms in found.items()}

@@ -95,6 +95,12 @@ class RowCache(Cache):
         self.live = int(positions.max()) + 1
         return torch.arange(self.live, device=positions.device) <= positions[:, None, :, None]
 
+    def release(self) -> None:
+        """Give the memory back now; the layers and their cache refer to each other, so that nothing else would soon."""
+        layers: list[Any] = self.layers
+        for layer in layers:
+            layer.keys = layer.values = None
+
     def fill_from(self, prompt_cache: RowCache, copies: int) -> None:
         """Copy each row of a prompt's cache to `copies` neighbouring rows: the prompt is prefilled once per group."""
         width = prompt_cache.capacity

@@ -41,7 +41,7 @@ def roll_out(
         model: a transformers causal LM with full attention, in eval mode.
         prompts: P prompts as token ids, none empty.
         keys: [P * G] int64, the random key of each completion (`seeds.seed_for`), group by group.
-        rollout, erasure: the settings; the first round(fraction * G) members of a group roll out with erasure.
+        rollout, erasure: the settings; the first fraction * G members of a group roll out with erasure.
         eos_ids: ids that end a completion.
         pad_id: id that fills the returned rows.
 
@@ -89,7 +89,7 @@ class _Batch:
         self.group_size = g = rollout.group_size
         rows, segments, tokens = len(prompts) * g, rollout.segments, rollout.segments * rollout.segment_tokens
         member = torch.arange(rows, device=device) % g
-        self.erasable = (member < round(erasure.fraction * g)) & (erasure.cap > 0)  # [R]
+        self.erasable = (member < int(erasure.fraction * g + 0.5)) & (erasure.cap > 0)  # [R]
 
         def full(shape: tuple[int, ...], value: float, dtype: torch.dtype) -> Tensor:
             return torch.full(shape, value, dtype=dtype, device=device)
@@ -127,6 +127,7 @@ class _Batch:
             positions = torch.arange(widest - 1, device=device).expand(len(sizes), -1)
             self._forward(prompt_cache, torch.arange(len(sizes), device=device), positions, ids[:, :-1])
             self.cache.fill_from(prompt_cache, g)
+            prompt_cache.release()
 
     def _forward(self, cache: RowCache, rows: Tensor, positions: Tensor, ids: Tensor) -> Tensor:
         """Logits [r, V] after the last token of each row."""
@@ -149,6 +150,7 @@ class _Batch:
                 break
             finished = self._decode(rows)
             self._close(finished)
+        self.cache.release()
         return Rollout(
             group_size=self.group_size,
             prompts=[list(p) for p in self.prompts],

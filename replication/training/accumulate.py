@@ -20,7 +20,7 @@ def optimizer_step(module: Any, batches: Sequence[MicroBatch], grad_clip: float)
     clips by itself (findings 4; its `gradient_clipping` is set in `training.strategy`).
 
     Args:
-        module: the LightningModule; its `forward` returns (loss, metrics) of a micro-batch.
+        module: the LightningModule; its `forward` returns the loss of a micro-batch.
         batches: the micro-batches of this process, the same number on every process.
         grad_clip: largest gradient norm; 0 does not clip.
 

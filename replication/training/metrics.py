@@ -17,6 +17,7 @@ class StepMetrics:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
+        self.before_update = True  # until the step's first update the policy is the one that sampled
 
     def add(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
         """Add to a mean's sum and count."""
@@ -29,13 +30,12 @@ class StepMetrics:
 
     def add_tokens(self, part: Sequences, logp: Tensor, entropy: Tensor, ratio: Tensor, kl: Tensor | None) -> None:
         """Add what a forward pass shows."""
-        first = "mismatch" not in self.sums  # before the step's first update the policy is the one that sampled
         self.add_mean("entropy", entropy, part)
         self.add_mean("ratio", ratio, part)
         self.add_mean("kl_step", kl_k3(logp.detach(), part.old_logp), part)
         if kl is not None:
             self.add_mean("kl_reference", kl, part)
-        if first:
+        if self.before_update:
             self.add_mean("mismatch", (logp - part.old_logp).abs(), part)
 
     def add_rollout(self, rollout: Rollout, reward: Tensor) -> None:
@@ -59,5 +59,5 @@ class StepMetrics:
         """Means over all processes, by name."""
         names = sorted(self.sums)
         table = strategy.reduce(torch.stack([self.sums[n] for n in names]).to(strategy.root_device), reduce_op="sum")
-        self.sums = {}
+        self.sums, self.before_update = {}, True
         return {name: float(total / count) for name, (total, count) in zip(names, table, strict=True)}

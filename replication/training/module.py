@@ -69,7 +69,9 @@ class E3RLModule(L.LightningModule):
             for minibatch in range(train.minibatches):
                 rows = (minibatch_of.repeat_interleave(g) == minibatch).nonzero().squeeze(1)
                 parts = list(micro_batches(rows, train.micro_rows, seqs, advantage, weight, reference))
-                self.metrics.add("loss", optimizer_step(self, parts, train.grad_clip), 1 / self.trainer.world_size)
+                loss = optimizer_step(self, parts, train.grad_clip)
+                self.metrics.before_update = False
+                self.metrics.add("loss", loss, 1 / self.trainer.world_size)
         self.report(step, rollout, reward)
 
     def roll_out(self, step: int, problems: list[Problem]) -> Rollout:

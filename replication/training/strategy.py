@@ -22,7 +22,7 @@ def build_strategy(trainer: TrainerConfig, train: TrainConfig) -> Strategy:
     if trainer.strategy == "ddp":
         return DDPStrategy(process_group_backend=None if cuda else "gloo", find_unused_parameters=False)
     settings: dict[str, Any] = {
-        "stage": 3 if trainer.strategy == "deepspeed_zero3" else 2,
+        "stage": 2,
         "config": None,
         "logging_batch_size_per_gpu": 1,
         "process_group_backend": None if cuda else "gloo",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
@@ -28,16 +29,20 @@ class RolloutCheckpoint(Callback):
         done = len(module.history)
         if done % self.every == 0:
             older = list(self.folder.glob("rollout=*.ckpt"))
-            trainer.save_checkpoint(self.folder / f"rollout={done}.ckpt")
-            for path in older if trainer.is_global_zero else []:
-                trainer.strategy.remove_checkpoint(path)
+            path = self.folder / f"rollout={done}.ckpt"
+            trainer.save_checkpoint(path)  # a file, or under DeepSpeed a folder that is written in place
+            if trainer.is_global_zero:
+                path.with_suffix(".complete").touch()
+                for old in older:
+                    old.with_suffix(".complete").unlink(missing_ok=True)
+                    trainer.strategy.remove_checkpoint(old)
 
 
 def build_trainer(config: Config, folder: Path) -> L.Trainer:
     """A Trainer that keeps its checkpoints and logs in the folder."""
     trainer, train = config.trainer, config.train
     return L.Trainer(
-        accelerator="auto",
+        accelerator="cuda" if torch.cuda.is_available() else "cpu",
         strategy=build_strategy(trainer, train),
         devices=trainer.devices,
         num_nodes=trainer.nodes,
@@ -63,15 +68,13 @@ def build_logger(name: str, folder: Path) -> Logger | bool:
         if name == "wandb":
             return WandbLogger(project="replication", save_dir=folder)
         from dvclive.lightning import DVCLiveLogger
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"trainer.logger {name} needs a package that is missing ({error.name}): pip install {error.name}"
-        ) from None
+    except ModuleNotFoundError:
+        raise UserError(f"trainer.logger {name} needs a package that is missing: pip install {name}") from None
     settings: dict[str, Any] = {"dvcyaml": None, "save_dvc_exp": False, "report": None, "monitor_system": False}
     return DVCLiveLogger(dir=str(folder / "dvclive"), **settings)
 
 
 def last_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint of an earlier, interrupted run, or None."""
-    found = list((folder / "checkpoints").glob("rollout=*.ckpt"))
+    found = [path.with_suffix(".ckpt") for path in (folder / "checkpoints").glob("rollout=*.complete")]
     return str(max(found, key=lambda path: int(path.stem.split("=")[1]))) if found else None

@@ -39,3 +39,11 @@ def test_equal_rewards_silence_the_allocation():
 def test_a_segment_that_one_member_has_gives_no_advantage():
     returns, present = torch.tensor([[[1.0], [0.0]]]), torch.tensor([[[True], [False]]])
     close(segment_advantage(returns, present, torch.tensor([[1.0, 0.0]]), 1e-4), [[[0.0], [0.0]]])
+
+
+def test_members_of_equal_reward_do_not_compete_for_a_segment_that_only_they_have():
+    """Rewards 1, 1, 0, 0; the second segment is held by the two right members, whose returns differ by allocation."""
+    returns = torch.tensor([[[0.98, 1.02], [1.02, 0.98], [0.0, 0.0], [0.0, 0.0]]])
+    present = torch.tensor([[[True, True], [True, True], [True, False], [True, False]]])
+    got = segment_advantage(returns, present, torch.tensor([[1.0, 1.0, 0.0, 0.0]]), 1e-4)
+    assert (got[..., 1] == 0).all() and (got[..., 0] != 0).all()

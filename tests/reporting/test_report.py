@@ -101,6 +101,6 @@ def test_gate_on_the_paper(reported, capsys, monkeypatch):
         {**ROW, "model": "q4b", "value": 0.5, "source": "R"},
         {**ROW, "value": 0.1, "source": "R"},
     ]
-    code, text = gate(reported, capsys, [], rows)
-    assert [line.split()[0] for line in text.splitlines()[:3]] == ["reproduced", "not", "FAILED"]
-    assert code == 1 and "1 ok, 1 failed, 1 of the paper not run" in text
+    code, text = gate(reported, capsys, [{**ROW, "low": 0.0, "high": 1.0}], rows)
+    assert [line.split()[0] for line in text.splitlines()[1:4]] == ["reproduced", "not", "FAILED"]
+    assert code == 1 and "2 ok, 1 failed, 1 of the paper not run" in text

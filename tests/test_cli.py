@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from replication.config import SECTIONS, load_run
+from replication.cli import load_run
+from replication.config import SECTIONS
 from replication.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +70,11 @@ def test_any_other_model_by_hub_id_or_folder(params, tmp_path):
         (["--rollout.segments", "2.5"], ["rollout.segments", "2.5"]),
         (["--erasure.fraction", "1.5"], ["erasure.fraction = 1.5", "between 0 and 1"]),
         (["--erasure.uncertainty", "vibes"], ["erasure.uncertainty", "surprisal", "vibes"]),
+        (["--trainer.devices", "0"], ["trainer.devices = 0", "positive"]),
+        (["--policy.kv_heads", "3"], ["policy.kv_heads = 3", "divisor"]),
+        (["--train.warmup", "-1"], ["train.warmup = -1"]),
+        (["--evaluate.modes", "[]"], ["evaluate.modes", "plain, erased"]),
+        (["--model", "ck/tiny"], ["ck/tiny", "rename"]),
         (["--rollout.max_rows", "3"], ["rollout.max_rows = 3", "rollout.group_size"]),
     ],
 )
@@ -88,6 +94,8 @@ def test_bad_flags(params, argv, words):
         ("fraction: 0.0", "fraction: -1", ["erasure.fraction = -1", "between 0 and 1"]),
         ("models:", "model:", ["must hold the keys"]),
         ("models:", "models: [", ["not valid YAML"]),
+        ("    train: {lr: 1e-3, steps: 7}", "    train: 5", ["models.tiny", "must map sections"]),
+        ("    train:", "    objective: {kl: 0.1}\n    train:", ["models.tiny", "objective"]),
     ],
 )
 def test_bad_params(params, old, new, words):
@@ -99,6 +107,8 @@ def test_bad_params(params, old, new, words):
 
 
 def test_missing_params_file(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        load(tmp_path)
     with pytest.raises(UserError, match=r"nowhere\.yaml does not exist"):
         load(tmp_path / "nowhere.yaml")
 

@@ -1,0 +1,161 @@
+"""The command line over params.yaml: the only reader of that file.
+
+A run's settings are, from weakest to strongest: the defaults of config.py, `models.<model>` of params.yaml,
+`algorithms.<algorithm>` of params.yaml, and `--section.key value` on the command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+from replication.config import ALGORITHM_ONLY, SECTIONS, Config
+from replication.errors import UserError
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)  # field docstrings become --help
+
+
+def read_params(path: Path) -> dict[str, Any]:
+    """params.yaml as a mapping with `models` and `algorithms`."""
+    try:
+        params = yaml.safe_load(path.read_text())
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(
+            f"{path} does not exist: run from the repository's root, or name the file by --params"
+        ) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(params, dict) or not all(isinstance(params.get(key), dict) for key in ("models", "algorithms")):
+        raise UserError(
+            f"{path} must hold the keys `models` and `algorithms`, each a mapping: see the repository's params.yaml"
+        )
+    for group in ("models", "algorithms"):
+        for name, sections in params[group].items():
+            rows = list((sections or {}).values()) if isinstance(sections or {}, dict) else [sections]
+            if not all(isinstance(row or {}, dict) for row in rows):
+                raise UserError(
+                    f"{path}, {group}.{name}: must map sections to settings, as `train: {{lr: 1.0e-6}}` does"
+                )
+    return params
+
+
+def _model_section(params: dict[str, Any], model: str, path: Path) -> tuple[str, dict[str, Any]]:
+    """The name and settings of a model: a section of params.yaml (`4b` is `q4b`: Hydra's keys begin with a letter),
+    or `custom` for the folder or hub id of any other causal LM."""
+    for name in (model, f"q{model}"):
+        if name in params["models"]:
+            return name, params["models"][name] or {}
+    if Path(model).is_dir() or "/" in model:
+        if Path(model).is_absolute() and not Path(model).is_dir():
+            raise UserError(f"--model {model}: there is no such folder")
+        if Path(model).name.lower() in params["models"]:
+            raise UserError(
+                f"--model {model}: its name is that of a section of {path}, whose data and runs it would share: "
+                "rename the folder"
+            )
+        section = dict(params["models"].get("custom") or {})
+        section["policy"] = {**(section.get("policy") or {}), "pretrained": model}
+        return Path(model).name.lower(), section
+    known = ", ".join(name.removeprefix("q") if name in ("q4b", "q8b") else name for name in params["models"])
+    raise UserError(
+        f"--model {model} is not known: use one of {known}, the folder of a model, or a hub id (owner/name)"
+    )
+
+
+def _parser(sections: Sequence[str]) -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    for name in sections:
+        parser.add_argument(f"--{name}", type=SECTIONS[name], default=SECTIONS[name](), help=SECTIONS[name].__doc__)
+    return parser
+
+
+def _parse(parser: ArgumentParser, what: str, values: dict[str, Any] | None, flags: Sequence[str] | None) -> Any:
+    """jsonargparse, with its errors turned into one line that names where the value stood."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return parser.parse_object(values) if values is not None else parser.parse_args(list(flags or ()))
+    except (ArgumentError, ValueError, TypeError) as error:
+        text = " ".join(str(error).replace("Parser key", "key").split())
+        raise UserError(f"{what}: {text}") from None
+
+
+def _merge(weak: dict[str, Any], strong: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(weak)
+    for key, value in strong.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+@dataclass
+class Run:
+    """What a command line asked for."""
+
+    model: str
+    algorithm: str
+    config: Config
+    options: dict[str, Any]
+
+
+def load_run(
+    sections: Sequence[str],
+    argv: Sequence[str] | None = None,
+    options: Sequence[tuple[str, dict[str, Any]]] = (),
+    description: str = "",
+) -> Run:
+    """Parse a command line over params.yaml.
+
+    Args:
+        sections: names of the sections that the command reads; flags of any other are errors.
+        argv: the command line; None reads sys.argv.
+        options: further flags of the command, as (flag, keyword arguments of `add_argument`).
+        description: first line of --help.
+
+    Raises:
+        UserError: an unknown model, algorithm, key or flag, or a value of the wrong type or range.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser(sections)
+    parser.description = description
+    trains = "train" in sections
+    parser.add_argument("--model", default="tiny", help="section of params.yaml (tiny, 4b, 8b, ...), folder, or hub id")
+    if trains:
+        parser.add_argument("--algorithm", default="e3rl", help="section of `algorithms` in params.yaml")
+    parser.add_argument("--params", default="params.yaml", help="the settings file")
+    for flag, keywords in options:
+        parser.add_argument(flag, **keywords)
+
+    first = _parse(parser, "command line", None, argv)
+    path = Path(first.params)
+    params = read_params(path)
+    model, section = _model_section(params, first.model, path)
+    algorithm = first.algorithm if trains else ""
+    if trains and algorithm not in params["algorithms"]:
+        raise UserError(f"--algorithm {algorithm} is not known: {path} has {', '.join(params['algorithms'])}")
+    layers = [(f"{path}, models.{model}", section)]
+    if trains:
+        layers.append((f"{path}, algorithms.{algorithm}", params["algorithms"][algorithm] or {}))
+    merged: dict[str, Any] = {}
+    for where, layer in layers:
+        known = SECTIONS.keys() - (ALGORITHM_ONLY if ", models." in where else set())
+        unknown = set(layer) - known
+        if unknown:
+            there = ", ".join(s for s in SECTIONS if s in known)
+            raise UserError(f"{where}: no section {sorted(unknown)[0]!r}; the sections are {there}")
+        _parse(_parser(list(SECTIONS)), where, layer, None)  # every section is checked, whoever reads it
+        merged = _merge(merged, {name: value for name, value in layer.items() if name in sections})
+    parser.set_defaults({f"{s}.{k}": v for s, keys in merged.items() for k, v in keys.items()})
+    final = _parse(parser, "command line", None, argv)
+    values = parser.instantiate(final)
+    config = Config(**{name: getattr(values, name) for name in sections})
+    return Run(
+        model, algorithm, config, {k: getattr(values, k) for k in (f.lstrip("-").replace("-", "_") for f, _ in options)}
+    )
