@@ -17,15 +17,20 @@ SMALL = [
 ]
 
 
-def command(name: str, *argv: str, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the package as a user would, in a folder of its own."""
+def run(*argv: str, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run Python on a module (`-m`, name) or script of the package, over the shipped params.yaml."""
     done = subprocess.run(
-        [sys.executable, "-m", f"replication.{name}", "--params", str(ROOT / "params.yaml"), *argv],
+        [sys.executable, *argv, "--params", str(ROOT / "params.yaml")],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), **env},
         capture_output=True,
         text=True,
     )
     if check and done.returncode:
-        raise AssertionError(f"{name} {' '.join(argv)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        raise AssertionError(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
     return done
+
+
+def command(name: str, *argv: str, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m replication.<name>`."""
+    return run("-m", f"replication.{name}", *argv, cwd=cwd, check=check, **env)

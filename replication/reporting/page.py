@@ -112,7 +112,7 @@ HEAD = """# Report
 
 Written by `python -m replication.report` from the runs in `runs/`; rerun by `make repro`. Intervals are 95 % bootstrap
 intervals over training seeds and problems; few seeds make them too narrow, and all share one warm start. *plain* has
-erasure off, *erased* on; the weights are the same. Tokens count all that was generated, erased segments included. `e3rl`
+erasure off, *erased* on; the weights are the same. Tokens count all that was generated, erased ones included. `e3rl`
 is the letter of the paper as we reconstruct it; `e3rl_mixed` is an extension of ours. Names: docs/glossary.md."""
 
 
