@@ -35,3 +35,9 @@ def test_the_readme_names_files_and_modules_that_exist():
         assert (ROOT / target).exists(), target
     for module in re.findall(r"python -m (replication\.\w+)", text):
         assert importlib.util.find_spec(module), module
+
+
+def test_the_readmes_results_are_the_reports():
+    report = (ROOT / "reports/report.md").read_text().splitlines()
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| ") and " [0." in line]
+    assert len(rows) >= 4 and all(row in report for row in rows)
