@@ -120,9 +120,9 @@ def test_flags_of_sections_that_a_command_does_not_read_are_refused(params):
 
 def test_every_shipped_setting_is_accepted():
     shipped = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for model in shipped["models"]:
-        for algorithm in shipped["algorithms"]:
-            load(ROOT / "params.yaml", "--model", model, "--algorithm", algorithm)
+    cells = [(m, "e3rl") for m in shipped["models"]] + [("tiny", a) for a in shipped["algorithms"]]
+    for model, algorithm in cells:
+        load(ROOT / "params.yaml", "--model", model, "--algorithm", algorithm)
 
 
 def test_fingerprint_knows_what_changed(params):

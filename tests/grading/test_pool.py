@@ -19,6 +19,8 @@ import pytest
 from replication.grading.pool import Graded, Grader
 from replication.grading.verdict import Verdict
 
+pytestmark = pytest.mark.slow  # hangs, kills and new processes take their time
+
 HANGS = r"\boxed{\int_0^{10^{6}} \lfloor x^{x} \rfloor dx}"  # sympy works on this for minutes
 SCORING_CASES = Path(__file__).parents[2].parent / "shared" / "data" / "scoring_cases.jsonl"
 SYMBOLIC = ("x^2+1", r"\boxed{1+x^2}")

@@ -38,16 +38,18 @@ def write_run(runs, algorithm, seed, correct, steps=2):
     (trained / "history.jsonl").write_text("".join(json.dumps({**row, "step": s + 1.0}) + "\n" for s in range(steps)))
 
 
-@pytest.fixture
-def reported(tmp_path, monkeypatch):
-    runs = tmp_path / "runs"
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    runs = folder / "runs"
     write_run(runs, "untrained", 0, [[0, 0], [1, 0]])
     for seed in (0, 1):
         write_run(runs, "grpo", seed, [[1, 0], [1, 1]])
         write_run(runs, "e3rl", seed, [[seed, 0], [1, 0]])
-    monkeypatch.setattr(sys, "argv", ["report", "--runs", str(runs), "--out", str(tmp_path / "reports")])
-    report.main()
-    return tmp_path / "reports"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["report", "--runs", str(runs), "--out", str(folder / "reports")])
+        report.main()
+    return folder / "reports"
 
 
 def test_numbers_of_the_report(reported):

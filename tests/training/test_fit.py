@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow  # each starts the command anew
 ROW = '{"id": "a-1", "question": "34:+", "final_answer": "47", "difficulty": 1.0, "topic": "sum"}\n'
 
 
@@ -22,7 +23,6 @@ def history(folder: Path):
     return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["grpo", "e3rl", "e3rl_mixed"])
 def test_export_is_a_plain_checkpoint_and_every_metric_is_there(workshop, algorithm):
     out = workshop / "export" / algorithm
@@ -53,7 +53,6 @@ def test_export_is_a_plain_checkpoint_and_every_metric_is_there(workshop, algori
     assert not list(out.parent.glob("*.partial"))
 
 
-@pytest.mark.slow
 def test_kill_and_resume_give_the_same_numbers(workshop):
     """Killed by SIGKILL after a checkpoint, the same command goes on to the same weights and the same history."""
     argv = [*SMALL, "--algorithm=e3rl", "--seed=5", "--train.steps=6"]
@@ -83,7 +82,6 @@ def test_kill_and_resume_give_the_same_numbers(workshop):
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.slow
 def test_two_writers_are_refused(workshop):
     argv = [*SMALL, "--algorithm=grpo", "--seed=9", "--train.steps=500"]
     first = subprocess.Popen(
