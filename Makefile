@@ -34,8 +34,8 @@ test: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy replication
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/mypy replication & types=$$!; \
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" && wait $$types
 
 clean:
 	rm -rf .scratch runs/warmstart runs/train runs/evaluate data/tiny data/selfcheck
