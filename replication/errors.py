@@ -11,6 +11,12 @@ class UserError(Exception):
     """Bad input: the message says what was wrong, where (file, row, key), and what to do about it, on one line."""
 
 
+def require(ok: bool, key: str, value: object, wanted: str) -> None:
+    """Raise a `UserError` that names the setting, unless `ok`."""
+    if not ok:
+        raise UserError(f"{key} = {value!r} is not {wanted}: correct it in params.yaml or by --{key}")
+
+
 def fail(message: str) -> NoReturn:
     """Print one line on standard error and leave with exit code 2."""
     print(f"error: {message}", file=sys.stderr)

@@ -1,0 +1,64 @@
+"""The settings of every stage, validated at construction."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+from replication.config.base import DataConfig, PolicyConfig, Source, WarmstartConfig
+from replication.config.method import CreditConfig, ErasureConfig, ObjectiveConfig, RolloutConfig
+from replication.config.runs import EvaluateConfig, TrainConfig, TrainerConfig
+
+__all__ = [
+    "Config",
+    "CreditConfig",
+    "DataConfig",
+    "ErasureConfig",
+    "EvaluateConfig",
+    "ObjectiveConfig",
+    "PolicyConfig",
+    "RolloutConfig",
+    "Source",
+    "TrainConfig",
+    "TrainerConfig",
+    "WarmstartConfig",
+]
+
+SECTIONS: dict[str, type] = {
+    "data": DataConfig,
+    "policy": PolicyConfig,
+    "warmstart": WarmstartConfig,
+    "rollout": RolloutConfig,
+    "erasure": ErasureConfig,
+    "credit": CreditConfig,
+    "objective": ObjectiveConfig,
+    "train": TrainConfig,
+    "trainer": TrainerConfig,
+    "evaluate": EvaluateConfig,
+}
+
+
+ALGORITHM_ONLY = {"credit", "objective"}  # dvc.yaml looks for them under `algorithms`
+
+
+@dataclass
+class Config:
+    """All sections; a command fills those it reads and leaves the others at their defaults."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    warmstart: WarmstartConfig = field(default_factory=WarmstartConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    erasure: ErasureConfig = field(default_factory=ErasureConfig)
+    credit: CreditConfig = field(default_factory=CreditConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def fingerprint(self, *sections: str) -> str:
+        """Hash of the named sections, to tell whether a checkpoint belongs to these settings."""
+        text = json.dumps({s: dataclasses.asdict(getattr(self, s)) for s in sections}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,113 @@
+"""Settings of what is trained: the problems, the policy and its warm start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from replication.errors import require
+
+
+@dataclass
+class Source:
+    """Where a set of problems comes from: a hub data set at a pinned commit, or a local file of the same schema."""
+
+    path: str
+    """Hub id (owner/name), or path of a .jsonl or .parquet file"""
+    revision: str | None = None
+    """Commit of the hub data set; a hub id without one is refused"""
+    config: str | None = None
+    """Configuration (subset) name of the hub data set"""
+    split: str = "train"
+    """Split of the hub data set"""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Our column -> the source's column, where the names differ (question, final_answer, difficulty, topic)"""
+
+
+@dataclass
+class DataConfig:
+    """The problems to train on and to evaluate on."""
+
+    task: Literal["recurrence", "selfcheck", "files"] = "files"
+    """A synthetic task, or `files`: the sources named below"""
+    seed: int = 0
+    """Seed of the synthetic problems and of the drawn subset"""
+    train_problems: int = 51_000
+    """Problems to train on; from a source, a subset of this size is drawn with the seed"""
+    heldout_problems: int = 0
+    """Problems of the synthetic task to evaluate on, disjoint from the training ones"""
+    steps: int = 8
+    """Reasoning steps of a synthetic problem"""
+    train: Source | None = None
+    """Training problems, where the task is `files`"""
+    benchmarks: dict[str, Source] = field(default_factory=dict)
+    """Benchmark name -> its source; whatever occurs in one is removed from the training problems"""
+
+    def __post_init__(self) -> None:
+        require(self.train_problems > 0, "data.train_problems", self.train_problems, "a positive whole number")
+        require(self.heldout_problems >= 0, "data.heldout_problems", self.heldout_problems, "a whole number >= 0")
+        require(self.steps > 0, "data.steps", self.steps, "a positive whole number")
+
+
+@dataclass
+class PolicyConfig:
+    """The policy: a pretrained checkpoint, or an architecture to warm-start from nothing."""
+
+    pretrained: str | None = None
+    """Hub id or folder of a causal LM; none: the architecture below is warm-started on the task"""
+    revision: str | None = None
+    """Commit of the hub model"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the weights in rollouts and evaluation"""
+    cpu_threads: int = 0
+    """Threads of a CPU process; 0 leaves it to torch. Small models want 1: it is as fast, and keeps its speed where
+    the cores are shared"""
+    thinking: bool = False
+    """Qwen3's thinking mode in the chat template (the paper does not say; see docs/ledger.md)"""
+    hidden_size: int = 96
+    """Width"""
+    layers: int = 3
+    """Transformer blocks"""
+    heads: int = 4
+    """Query heads, each of width hidden_size / heads"""
+    kv_heads: int = 2
+    """Key and value heads"""
+    ffn_size: int = 256
+    """Width of the feed-forward layer"""
+
+    def __post_init__(self) -> None:
+        for key in ("hidden_size", "layers", "heads", "kv_heads", "ffn_size"):
+            require(getattr(self, key) > 0, f"policy.{key}", getattr(self, key), "a positive whole number")
+        require(
+            self.hidden_size % (2 * self.heads) == 0,
+            "policy.heads",
+            self.heads,
+            "such that heads have an even width",
+        )
+        require(self.heads % self.kv_heads == 0, "policy.kv_heads", self.kv_heads, "a divisor of policy.heads")
+        require(self.cpu_threads >= 0, "policy.cpu_threads", self.cpu_threads, "a whole number >= 0")
+
+
+@dataclass
+class WarmstartConfig:
+    """Supervised warm start of the small architecture on worked examples of the synthetic task."""
+
+    clean_steps: int = 270
+    """Optimizer steps on faultless examples"""
+    noisy_steps: int = 80
+    """Optimizer steps on examples in which some step results are wrong"""
+    noise: float = 0.25
+    """Share of wrong step results in the noisy examples"""
+    batch: int = 64
+    """Examples a step"""
+    lr: float = 4e-3
+    """Learning rate (AdamW, constant after a warm-up of 20 steps)"""
+    seed: int = 0
+    """Seed of the initial weights and of the order and errors of the examples"""
+
+    def __post_init__(self) -> None:
+        require(self.clean_steps > 0, "warmstart.clean_steps", self.clean_steps, "a positive whole number")
+        require(self.noisy_steps >= 0, "warmstart.noisy_steps", self.noisy_steps, "a whole number >= 0")
+        require(0 <= self.noise <= 1, "warmstart.noise", self.noise, "between 0 and 1")
+        require(self.batch > 0, "warmstart.batch", self.batch, "a positive whole number")
+        require(self.lr > 0, "warmstart.lr", self.lr, "a positive number")

@@ -1,0 +1,143 @@
+"""Settings of the method: rollout, erasure, credit and objective."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from replication.errors import require
+
+
+@dataclass
+class RolloutConfig:
+    """How completions are sampled (method.md section 1)."""
+
+    group_size: int = 16
+    """G, completions a prompt"""
+    temperature: float = 1.0
+    """Sampling temperature; log-probabilities and uncertainties are taken at it too"""
+    cool_fraction: float = 0.0
+    """Share of each group, its last members, that is drawn at cool_temperature: a control for erasure [O]"""
+    cool_temperature: float = 0.5
+    """Temperature of the draw of those members; their log-probabilities are still taken at `temperature`"""
+    segments: int = 16
+    """N, segments a completion at most"""
+    segment_tokens: int = 512
+    """L, tokens a segment; a completion has at most N x L tokens"""
+    max_rows: int = 256
+    """Completions in flight at once: bounds the KV cache"""
+
+    def __post_init__(self) -> None:
+        for key in ("group_size", "segments", "segment_tokens", "max_rows"):
+            require(getattr(self, key) > 0, f"rollout.{key}", getattr(self, key), "a positive whole number")
+        for key in ("temperature", "cool_temperature"):
+            require(getattr(self, key) > 0, f"rollout.{key}", getattr(self, key), "a positive number")
+        require(0 <= self.cool_fraction <= 1, "rollout.cool_fraction", self.cool_fraction, "between 0 and 1")
+        require(self.max_rows >= self.group_size, "rollout.max_rows", self.max_rows, "at least rollout.group_size")
+
+
+@dataclass
+class ErasureConfig:
+    """When a segment is erased (method.md sections 2 to 5)."""
+
+    fraction: float = 1.0
+    """Share of each group that rolls out with erasure, the rest plainly; 1 is the letter of the method [O]"""
+    uncertainty: Literal["surprisal", "entropy"] = "surprisal"
+    """H_t, the reading of "local autoregressive cross-entropy", in nats"""
+    window: int = 4
+    """w, tokens of the causal moving average of H_t"""
+    w_base: float = 1.0
+    """Weight of the base uncertainty b_n"""
+    w_max: float = 0.5
+    """Weight of the extreme deviation m_n"""
+    w_rise: float = 0.5
+    """Weight of the gradient anomaly g_n"""
+    baseline: Literal["group", "batch", "running", "fixed"] = "group"
+    """What beta_n is the mean U of: the group (the letter), all groups in flight, earlier steps of the training, or no
+    mean at all but `level` (the paper's ablation without group dynamics) [O]"""
+    kappa: float = 0.0
+    """Standard deviations above the mean at which the baseline beta_n lies"""
+    level: float = 1.0
+    """beta_n in nats where the baseline is fixed"""
+    floor: float = 0.0
+    """No segment is erased whose U_n is below this, in nats, so that a confident policy stops erasing; 0 is the letter
+    of the method [O]"""
+    growth: float = 0.3
+    """lambda: the threshold grows by exp(lambda) with each erasure spent on the segment"""
+    history: float = 0.1
+    """eta: strength of the history modulation phi"""
+    cap: int = 5
+    """E_max, erasures a segment at most (the paper's Erase@1/3/5)"""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.fraction <= 1, "erasure.fraction", self.fraction, "between 0 and 1")
+        require(self.window > 0, "erasure.window", self.window, "a positive whole number")
+        require(self.growth >= 0, "erasure.growth", self.growth, "a number >= 0")
+        require(abs(self.history) < 1, "erasure.history", self.history, "between -1 and 1")
+        require(self.cap >= 0, "erasure.cap", self.cap, "a whole number >= 0")
+        require(self.level > 0, "erasure.level", self.level, "a positive number of nats")
+        require(self.floor >= 0, "erasure.floor", self.floor, "a number of nats >= 0")
+
+
+@dataclass
+class CreditConfig:
+    """How the final reward becomes advantages (method.md section 6)."""
+
+    advantage: Literal["group", "segment"] = "segment"
+    """One advantage a completion (GRPO), or one a segment (E3RL)"""
+    allocation: Literal["attention", "uniform"] = "attention"
+    """c_n: by the answer's attention on each segment, or 1 (the paper's ablation without causal allocation)"""
+    tau: float = 1.0
+    """Temperature of the softmax over the segments' log attention"""
+    scale: Literal["std", "none"] = "std"
+    """Whether advantages are divided by the standard deviation; Dr. GRPO does not"""
+    eps: float = 1e-4
+    """Added to the standard deviation (as in TRL)"""
+    negatives: bool = False
+    """Erased segments enter their segment's group as samples with return 0, and are trained on [O]"""
+    acceptance: bool = False
+    """Weight a segment that erasure accepted by its group's acceptance rate: an estimate of the policy's probability
+    over that of the policy given acceptance [O]"""
+    overlong_buffer: float = 0.0
+    """DAPO's soft overlong penalty: share of the longest completion over which the reward falls by up to
+    overlong_penalty; 0 is none"""
+    overlong_penalty: float = 1.0
+    """Reward lost by a completion of the longest length"""
+
+    def __post_init__(self) -> None:
+        require(self.tau > 0, "credit.tau", self.tau, "a positive number")
+        require(self.eps > 0, "credit.eps", self.eps, "a positive number")
+        require(0 <= self.overlong_buffer <= 1, "credit.overlong_buffer", self.overlong_buffer, "between 0 and 1")
+        require(self.overlong_penalty >= 0, "credit.overlong_penalty", self.overlong_penalty, "a number >= 0")
+        require(
+            not self.negatives or self.advantage == "segment", "credit.negatives", True, "possible without segments"
+        )
+
+
+@dataclass
+class ObjectiveConfig:
+    """The policy-gradient objective (method.md section 7); docs/objectives.md maps algorithms to these settings."""
+
+    level: Literal["token", "sequence"] = "token"
+    """Importance ratio of each token, or GSPO's: the geometric mean of a completion's ratios"""
+    surrogate: Literal["clip", "sigmoid"] = "clip"
+    """PPO's clip, or SAPO's smooth gate"""
+    clip_low: float = 0.2
+    """The importance ratio is clipped at 1 - clip_low"""
+    clip_high: float = 0.2
+    """The importance ratio is clipped at 1 + clip_high; DAPO's clip-higher is 0.28"""
+    tau_positive: float = 1.0
+    """SAPO's temperature of the gate where the advantage is positive"""
+    tau_negative: float = 1.05
+    """SAPO's temperature of the gate elsewhere"""
+    aggregate: Literal["row_mean", "token_mean", "row_sum"] = "row_mean"
+    """Mean over completions of the mean over their tokens (GRPO), mean over all tokens (DAPO), or mean over completions
+    of their sum over the longest length (Dr. GRPO)"""
+    kl: float = 0.0
+    """Weight of the KL divergence to the reference policy (the policy before RL); 0 holds no reference"""
+
+    def __post_init__(self) -> None:
+        for key in ("clip_low", "clip_high", "kl"):
+            require(getattr(self, key) >= 0, f"objective.{key}", getattr(self, key), "a number >= 0")
+        for key in ("tau_positive", "tau_negative"):
+            require(getattr(self, key) > 0, f"objective.{key}", getattr(self, key), "a positive number")

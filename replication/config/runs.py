@@ -1,0 +1,99 @@
+"""Settings of a run: training, machine, evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from replication.errors import require
+
+
+@dataclass
+class TrainConfig:
+    """One step: a rollout of `prompts` groups, and the optimizer steps on it."""
+
+    steps: int = 500
+    """Rollouts"""
+    prompts: int = 16
+    """Prompts a rollout, over all processes"""
+    minibatches: int = 2
+    """Optimizer steps a pass over the rollout"""
+    refills: int = 0
+    """DAPO's dynamic sampling: further problems tried at most in place of one whose group's rewards are all equal"""
+    epochs: int = 1
+    """Passes over the rollout"""
+    micro_rows: int = 128
+    """Completions in one forward and backward pass: bounds activation memory, does not change the gradient"""
+    lr: float = 1e-6
+    """Learning rate of AdamW, constant after the warm-up"""
+    warmup: int = 0
+    """Rollouts of linear learning-rate warm-up"""
+    weight_decay: float = 0.0
+    """AdamW's weight decay"""
+    grad_clip: float = 1.0
+    """Largest gradient norm; 0 does not clip"""
+    checkpoint_every: int = 10
+    """Rollouts between checkpoints"""
+    validate_every: int = 0
+    """Rollouts between plain samplings of held-out problems; 0 for none"""
+    validate_problems: int = 128
+    """Held-out problems of a validation, from the start of the first benchmark"""
+    validate_samples: int = 4
+    """Completions of each"""
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "prompts", "minibatches", "epochs", "micro_rows", "checkpoint_every"):
+            require(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "a positive whole number")
+        require(self.lr > 0, "train.lr", self.lr, "a positive number")
+        for key in ("validate_problems", "validate_samples"):
+            require(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "a positive whole number")
+        for key in ("warmup", "weight_decay", "grad_clip", "refills", "validate_every"):
+            require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "a number >= 0")
+
+
+@dataclass
+class TrainerConfig:
+    """Where and how Lightning runs the training; none of it changes the method."""
+
+    strategy: Literal["single", "ddp", "deepspeed_zero2"] = "single"
+    """Lightning strategy"""
+    devices: int = 1
+    """Processes a node, one a GPU (or a CPU process with gloo)"""
+    nodes: int = 1
+    """Nodes (launch with torchrun or SLURM)"""
+    precision: Literal["32", "bf16"] = "32"
+    """Precision of training"""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass"""
+    gpu_gib: int = 0
+    """GiB of memory that each GPU must have; 0 asks for no GPU"""
+    logger: Literal["dvclive", "tensorboard", "wandb", "none"] = "dvclive"
+    """Where metrics go while a run lasts"""
+
+    def __post_init__(self) -> None:
+        require(self.devices > 0, "trainer.devices", self.devices, "a positive whole number")
+        require(self.nodes > 0, "trainer.nodes", self.nodes, "a positive whole number")
+
+
+@dataclass
+class EvaluateConfig:
+    """Sampling for Avg@k and Pass@k."""
+
+    samples: int = 16
+    """k, completions a problem"""
+    problems: int = 0
+    """Problems a benchmark, from its start; 0 is all"""
+    benchmarks: list[str] = field(default_factory=list)
+    """Which of the prepared benchmarks; none named: all"""
+    modes: list[Literal["plain", "erased"]] = field(default_factory=lambda: ["plain", "erased"])
+    """Erasure off, on, or both (the paper does not say which its figures are)"""
+    temperature: float = 1.0
+    """Sampling temperature"""
+    seed: int = 0
+    """Seed of the samples"""
+
+    def __post_init__(self) -> None:
+        require(self.samples > 0, "evaluate.samples", self.samples, "a positive whole number")
+        require(self.problems >= 0, "evaluate.problems", self.problems, "a whole number >= 0")
+        require(bool(self.modes), "evaluate.modes", self.modes, "at least one of plain, erased")
+        require(self.temperature > 0, "evaluate.temperature", self.temperature, "a positive number")
