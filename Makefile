@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.scratch/dvc
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install repro test check clean
+.PHONY: install repro study test check clean
 
 install: $(STAMP)
 
@@ -27,6 +27,13 @@ repro: $(STAMP)
 	  dvc stage list --name-only | grep "^$$kind" | xargs -P $(JOBS) -I{} dvc --wait-for-lock repro --quiet --single-item {} || exit 1; \
 	done
 	dvc repro
+
+# the study of reports/study.md: hours on 2 cores; killed at any moment, it goes on where it was
+study: $(STAMP)
+	@for kind in prepare warmstart train infer; do \
+	  dvc stage list --name-only experiments/study/dvc.yaml | grep ":$$kind" | xargs -P $(JOBS) -I{} dvc --wait-for-lock repro --quiet --single-item {} || exit 1; \
+	done
+	dvc repro experiments/study/dvc.yaml
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile

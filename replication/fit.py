@@ -99,9 +99,10 @@ def train(run: Run) -> Path:
     out = Path(run.options["out"] or f"runs/train/{run.model}/{run.algorithm}/{seed}")
     check_output(out, MARK)
 
-    from replication.data.prepared import read_train
+    from replication.data.prepared import read_benchmarks, read_train
 
     problems = read_train(data)
+    heldout = next(iter(read_benchmarks(data, None).values())) if config.train.validate_every else []
 
     from replication.policy import base_policy, load_policy, save_policy, use_machine
 
@@ -120,7 +121,8 @@ def train(run: Run) -> Path:
     print_ = fingerprint(run, base, data)
     scratch = Path(".scratch/train") / run.model / run.algorithm / f"{seed}-{print_}"
     with locked(scratch) if global_rank() == 0 else nullcontext():
-        module = E3RLModule(config, policy.train(), tokenizer, problems, seed)
+        validation = heldout[: config.train.validate_problems]
+        module = E3RLModule(config, policy.train(), tokenizer, problems, seed, validation)
         t = config.train
         stream = ProblemModule(len(problems), t.steps, t.prompts, t.minibatches, seed)
         trainer: L.Trainer = build_trainer(config, scratch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as L
@@ -11,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from replication.seeds import seed_for
 
-Batch = tuple[int, list[int]]  # the step, and which problems are this process's share of it
+Batch = tuple[int, list[int], list[int]]  # the step, this process's slots of it, and the problem of each
 
 
 def problems_of(step: int, per_step: int, count: int, seed: int) -> list[int]:
@@ -26,10 +25,10 @@ def problems_of(step: int, per_step: int, count: int, seed: int) -> list[int]:
     return out
 
 
-def share(indices: Sequence[int], rank: int, world: int, minibatches: int) -> list[int]:
-    """A process's share: problem i belongs to minibatch i % minibatches on every number of processes, so that the
-    optimizer steps see the same completions however they are spread."""
-    return [x for i, x in enumerate(indices) if (i // minibatches) % world == rank]
+def share(slots: int, rank: int, world: int, minibatches: int) -> list[int]:
+    """A process's slots, places among a step's problems: slot i belongs to minibatch i % minibatches on every number of
+    processes, so that the optimizer steps see the same completions however they are spread."""
+    return [i for i in range(slots) if (i // minibatches) % world == rank]
 
 
 class _Steps(Dataset[Batch]):
@@ -42,7 +41,9 @@ class _Steps(Dataset[Batch]):
     def __getitem__(self, item: int) -> Batch:
         m = self.module
         step = m.done + item
-        return step, share(problems_of(step, m.per_step, m.count, m.seed), self.rank, self.world, m.minibatches)
+        problems = problems_of(step, m.per_step, m.count, m.seed)
+        slots = share(m.per_step, self.rank, self.world, m.minibatches)
+        return step, slots, [problems[i] for i in slots]
 
 
 class ProblemModule(L.LightningDataModule):

@@ -15,7 +15,17 @@ from replication.evaluation.samples import Sample
 from replication.grading.pool import Grader
 from replication.policy import eos_ids
 from replication.rollout.engine import roll_out
+from replication.rollout.trace import Rollout
+from replication.rollout.uncertainty import segment_uncertainties
 from replication.seeds import seed_for
+
+
+def mean_uncertainty(done: Rollout, erasure: ErasureConfig) -> list[float]:
+    """Mean U over each completion's segments, in nats, by the settings of the erasure, whether or not it erased."""
+    h = done.entropy if erasure.uncertainty == "entropy" else -done.logp
+    weights = erasure.w_base, erasure.w_max, erasure.w_rise
+    u: list[float] = segment_uncertainties(h, done.start, done.segments, erasure.window, *weights).nanmean(1).tolist()
+    return u
 
 
 def evaluate_benchmark(
@@ -54,7 +64,7 @@ def evaluate_benchmark(
             graded = grader.grade_many(
                 [(p.final_answer, texts[i * k + j]) for i, p in enumerate(chunk) for j in range(k)]
             )
-            erased = done.erased_tokens
+            erased, u = done.erased_tokens, mean_uncertainty(done, erasure)
             for row, item in enumerate(graded):
                 out.append(
                     Sample(
@@ -67,6 +77,7 @@ def evaluate_benchmark(
                         tokens=int(done.length[row]),
                         erased_tokens=int(erased[row]),
                         erasures=int(done.erasures[row].sum()),
+                        uncertainty=round(u[row], 4),
                         ended=bool(done.ended[row]),
                         text=texts[row],
                     )

@@ -24,6 +24,7 @@ class Sample:
     tokens: int  # kept
     erased_tokens: int
     erasures: int
+    uncertainty: float  # mean U over the segments, in nats, by the settings of the erasure
     ended: bool
     text: str
 

@@ -15,6 +15,21 @@ def importance_ratio(logp: Tensor, old_logp: Tensor) -> Tensor:
     return torch.exp(logp - old_logp)
 
 
+def sequence_ratio(logp: Tensor, old_logp: Tensor, mask: Tensor) -> Tensor:
+    """s = exp(sum_t m_t (logp_t - old_logp_t) / sum_t m_t), the geometric mean of a completion's importance ratios
+    (GSPO, Zheng et al. 2025); 1 for a completion without tokens.
+
+    Args:
+        logp, old_logp: [r, T] log-probabilities of the tokens, in nats.
+        mask: [r, T] boolean, a token of the completion.
+
+    Returns:
+        [r, 1] ratios.
+    """
+    difference = (logp - old_logp).masked_fill(~mask, 0.0)
+    return torch.exp(difference.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1))
+
+
 def clipped_loss(ratio: Tensor, advantage: Tensor, clip_low: float, clip_high: float) -> Tensor:
     """-min(r A, clip(r, 1 - clip_low, 1 + clip_high) A), PPO's clipped surrogate with its sign turned. [R]
 
@@ -25,6 +40,19 @@ def clipped_loss(ratio: Tensor, advantage: Tensor, clip_low: float, clip_high: f
     """
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
     return -torch.minimum(ratio * advantage, clipped * advantage)
+
+
+def sigmoid_loss(ratio: Tensor, advantage: Tensor, tau_positive: float, tau_negative: float) -> Tensor:
+    """-(4 / tau) sigmoid(tau (r - 1)) A: a smooth gate in place of the clip, whose slope at r = 1 is that of r A (SAPO,
+    Gao et al. 2025).
+
+    Args:
+        ratio: [..., T] importance ratios.
+        advantage: [..., T] advantages.
+        tau_positive, tau_negative: tau where A > 0, and elsewhere.
+    """
+    tau = torch.where(advantage > 0, tau_positive, tau_negative)
+    return -4 / tau * torch.sigmoid(tau * (ratio - 1)) * advantage
 
 
 def is_clipped(ratio: Tensor, advantage: Tensor, clip_low: float, clip_high: float) -> Tensor:

@@ -34,6 +34,7 @@ def roll_out(
     erasure: ErasureConfig,
     eos_ids: Sequence[int],
     pad_id: int,
+    running: Tensor | None = None,
 ) -> Rollout:
     """Sample a group of completions for every prompt.
 
@@ -44,6 +45,7 @@ def roll_out(
         rollout, erasure: the settings; the first fraction * G members of a group roll out with erasure.
         eos_ids: ids that end a completion.
         pad_id: id that fills the returned rows.
+        running: [N] beta_n of earlier steps in nats, for the baseline `running`, which is the group's without it.
 
     Returns:
         The completions, [P * G] rows, group by group.
@@ -64,7 +66,7 @@ def roll_out(
     parts = []
     for first in range(0, len(prompts), groups):
         rows = slice(first * rollout.group_size, (first + groups) * rollout.group_size)
-        batch = _Batch(model, prompts[first : first + groups], keys[rows], rollout, erasure, eos_ids, pad_id)
+        batch = _Batch(model, prompts[first : first + groups], keys[rows], rollout, erasure, eos_ids, pad_id, running)
         parts.append(batch.run())
     return Rollout.concatenate(parts)
 
@@ -81,6 +83,7 @@ class _Batch:
         erasure: ErasureConfig,
         eos_ids: Sequence[int],
         pad_id: int,
+        running: Tensor | None,
     ):
         device = model.device
         self.model, self.rollout, self.erasure = model, rollout, erasure
@@ -90,6 +93,16 @@ class _Batch:
         rows, segments, tokens = len(prompts) * g, rollout.segments, rollout.segments * rollout.segment_tokens
         member = torch.arange(rows, device=device) % g
         self.erasable = (member < int(erasure.fraction * g + 0.5)) & (erasure.cap > 0)  # [R]
+        cool = member >= g - int(rollout.cool_fraction * g + 0.5)
+        self.draw_temperature = torch.where(cool, rollout.cool_temperature, rollout.temperature)[:, None]  # [R, 1]
+        self.scope = rows if erasure.baseline == "batch" else g  # completions that beta_n is the mean of
+        self.given = None  # [N] beta_n that waits for nobody
+        if erasure.baseline == "fixed":
+            self.given = torch.full((segments,), erasure.level, device=device)
+        elif erasure.baseline == "running" and running is not None:
+            self.given = running.to(device)
+        known = self.given is not None and not self.given.isnan().any()
+        self.waits = not known or erasure.history != 0  # whether a threshold needs statistics of other completions
 
         def full(shape: tuple[int, ...], value: float, dtype: torch.dtype) -> Tensor:
             return torch.full(shape, value, dtype=dtype, device=device)
@@ -163,6 +176,7 @@ class _Batch:
             start=self.start,
             segments=self.segment,
             erasures=self.erasures,
+            first_u=self.first_u,
             u=self.u,
             theta=self.theta,
             attempts=self.attempts,
@@ -179,7 +193,8 @@ class _Batch:
         positions = self.prompt_size[rows] + t - 1
         logits = self._forward(self.cache, rows, positions[:, None], pending[:, None])
         logp = tempered_logp(logits, self.rollout.temperature)  # [r, V]
-        token = draw(logp, uniforms(self.keys[rows], n, self.erasures[rows, n], t))
+        drawn = tempered_logp(logits, self.draw_temperature[rows]) if self.rollout.cool_fraction else logp
+        token = draw(drawn, uniforms(self.keys[rows], n, self.erasures[rows, n], t))
         self.tokens[rows, t] = token
         self.logp[rows, t] = -token_surprisal(logp, token)
         self.entropy[rows, t] = token_entropy(logp)
@@ -211,36 +226,46 @@ class _Batch:
 
     def _ready(self) -> Tensor:
         """Waiting rows whose group has made its first attempts at their segment, or ended before it."""
-        g = self.group_size
+        if not self.waits:
+            return (self.state == WAITING).nonzero().squeeze(1)
         n = self.segment.clamp(max=self.rollout.segments - 1)
         tried = self.segment + (~self.first_u.gather(1, n[:, None]).squeeze(1).isnan()).long()
         absent = (self.state == DONE) | ~self.erasable
-        slowest = tried.masked_fill(absent, self.rollout.segments + 1).view(-1, g).amin(1)  # [P]
-        return ((self.state == WAITING) & (slowest.repeat_interleave(g) > self.segment)).nonzero().squeeze(1)
+        slowest = tried.masked_fill(absent, self.rollout.segments + 1).view(-1, self.scope).amin(1)
+        return ((self.state == WAITING) & (slowest.repeat_interleave(self.scope) > self.segment)).nonzero().squeeze(1)
 
     def _judge(self, rows: Tensor) -> None:
         """Erase or accept the rows' segments by Theta_n(e) = beta_n Gamma(e) phi."""
         g = self.group_size
         n = self.segment[rows]
         members = (rows // g)[:, None] * g + torch.arange(g, device=rows.device)  # [r, G]
-        first_u = self.first_u[members, n[:, None]]
-        reached = ~first_u.isnan()
+        reached = ~self.first_u[members, n[:, None]].isnan()
         history = self.history[members, n[:, None]]
         phi = history_modulation(history, reached, self.erasure.history).gather(1, (rows % g)[:, None]).squeeze(1)
         spent = self.erasures[rows, n]
         penalty = frequency_penalty(spent, self.erasure.growth)
-        theta = group_baseline(first_u, reached, self.erasure.kappa) * penalty * phi
-        erase = must_erase(self.u[rows, n], theta, spent, self.erasure.cap)
+        theta = self._baseline(rows) * penalty * phi
+        erase = must_erase(self.u[rows, n], theta, spent, self.erasure.cap, self.erasure.floor)
         self._erase(rows[erase], theta[erase])
         self._accept(rows[~erase], theta[~erase])
+
+    def _baseline(self, rows: Tensor) -> Tensor:
+        """beta_n of the rows' current segments, [r] in nats."""
+        n = self.segment[rows]
+        if self.given is not None and not (unknown := self.given[n].isnan()).any():
+            return self.given[n]
+        first_u = self.first_u.view(-1, self.scope, self.first_u.shape[1]).transpose(1, 2)  # [S, N, scope]
+        beta = group_baseline(first_u, ~first_u.isnan(), self.erasure.kappa)[rows // self.scope, n]
+        return beta if self.given is None else torch.where(unknown, beta, self.given[n])
 
     def _erase(self, rows: Tensor, theta: Tensor) -> None:
         n = self.segment[rows]
         start, end = self.start[rows, n].tolist(), self.length[rows].tolist()
         for i, row in enumerate(rows.tolist()):
             ids = self.tokens[row, start[i] : end[i]].tolist()
+            logp = self.logp[row, start[i] : end[i]].tolist()
             spent, u = int(self.erasures[row, n[i]]), float(self.u[row, n[i]])
-            self.attempts.append(Attempt(row, int(n[i]), spent, start[i], ids, u, float(theta[i])))
+            self.attempts.append(Attempt(row, int(n[i]), spent, start[i], ids, logp, u, float(theta[i])))
         self.erasures[rows, n] += 1
         self.length[rows] = self.start[rows, n]  # the rollback
         self.ended[rows] = False

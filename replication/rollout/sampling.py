@@ -6,8 +6,11 @@ import torch
 from torch import Tensor
 
 
-def tempered_logp(logits: Tensor, temperature: float) -> Tensor:
-    """log softmax(logits / temperature) over the last axis, in nats and float32: the one place that tempers logits."""
+def tempered_logp(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """log softmax(logits / temperature) over the last axis, in nats and float32: the one place that tempers logits.
+
+    A temperature for each distribution comes as [..., 1].
+    """
     return torch.log_softmax(logits.float() / temperature, dim=-1)
 
 

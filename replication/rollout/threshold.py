@@ -1,4 +1,5 @@
-"""The dynamic threshold (method.md section 4). Statistics run over one group; std is the population's [O]."""
+"""The dynamic threshold (method.md section 4). Statistics run over one group, or over what stands in for it (section
+9); std is the population's [O]."""
 
 from __future__ import annotations
 
@@ -26,15 +27,33 @@ def group_baseline(first_u: Tensor, reached: Tensor, kappa: float) -> Tensor:
     """beta_n = mean + kappa std of the members' first attempts at the segment. [R]; exact form [O]
 
     Args:
-        first_u: [P, G] segment uncertainty of each member's first attempt, in nats.
-        reached: [P, G] boolean, the members that reach the segment.
+        first_u: [..., G] segment uncertainty of each member's first attempt, in nats; the members are those of the
+            group (the letter) or of all groups in flight (baseline `batch`).
+        reached: [..., G] boolean, the members that reach the segment.
         kappa: standard deviations above the mean.
 
     Returns:
-        [P] baselines, in nats.
+        [...] baselines, in nats.
     """
     mean, std = masked_mean_std(first_u, reached)
     return mean + kappa * std
+
+
+def running_baseline(before: Tensor | None, now: Tensor, decay: float = 0.9) -> Tensor:
+    """beta_n over the steps of the training, an exponential moving average (baseline `running`). [O]
+
+    Args:
+        before: [N] the average so far, in nats; None before the first step.
+        now: [N] this step's `group_baseline` over all its rollouts, nan for a segment that nobody reached.
+        decay: weight of the average so far.
+
+    Returns:
+        [N] in nats, nan for a segment that nobody ever reached.
+    """
+    if before is None:
+        return now
+    both = decay * before + (1 - decay) * now
+    return torch.where(before.isnan(), now, torch.where(now.isnan(), before, both))
 
 
 def frequency_penalty(erasures: Tensor, growth: float) -> Tensor:
@@ -71,15 +90,16 @@ def history_modulation(history: Tensor, reached: Tensor, strength: float) -> Ten
 ROUNDING = 1e-4  # nats; members that wrote the same text lie on their own mean, and rounding must not decide [O]
 
 
-def must_erase(u: Tensor, threshold: Tensor, erasures: Tensor, cap: int) -> Tensor:
-    """The erasure operator: erase if U_n > Theta_n(e), by more than rounding, and e < E_max. [A, R]
+def must_erase(u: Tensor, threshold: Tensor, erasures: Tensor, cap: int, floor: float = 0.0) -> Tensor:
+    """The erasure operator: erase if U_n > Theta_n(e), by more than rounding, and e < E_max. [A, R]; floor [O]
 
     Args:
         u, threshold: [...] segment uncertainty and Theta_n(e) = beta_n Gamma(e) phi, in nats.
         erasures: [...] erasures spent on the segment, e.
         cap: E_max.
+        floor: in nats, what U_n must exceed besides; 0 is the letter.
 
     Returns:
         [...] boolean.
     """
-    return (u > threshold + ROUNDING) & (erasures < cap)
+    return (u > threshold.clamp(min=floor) + ROUNDING) & (erasures < cap)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ class Attempt(NamedTuple):
     number: int  # e, erasures spent on the segment before this one
     start: int  # tokens of the completion before it
     tokens: list[int]
+    logp: list[float]  # of each token when it was sampled, in nats
     u: float  # nats
     theta: float  # nats
 
@@ -37,7 +39,8 @@ class Rollout:
     start: Tensor  # [R, N + 1] first token of each segment, and the end of the last
     segments: Tensor  # [R] accepted segments
     erasures: Tensor  # [R, N] erasures spent
-    u: Tensor  # [R, N] uncertainty of the accepted segment, in nats; nan where it was not taken
+    first_u: Tensor  # [R, N] uncertainty of the first attempt at the segment, in nats; nan where it was not taken
+    u: Tensor  # [R, N] uncertainty of the accepted segment
     theta: Tensor  # [R, N] the threshold it was accepted under, in nats
     attempts: list[Attempt]
     steps: int = 0  # forward passes
@@ -63,6 +66,24 @@ class Rollout:
         for attempt in self.attempts:
             counts[attempt.row] += len(attempt.tokens)
         return counts
+
+    def pick(self, groups: Sequence[int]) -> Rollout:
+        """The rollout of the named groups, in that order; steps and row_steps stay those of the whole."""
+        g = self.group_size
+        rows = [group * g + member for group in groups for member in range(g)]
+        place = {row: i for i, row in enumerate(rows)}
+        index = torch.tensor(rows, dtype=torch.long, device=self.tokens.device)
+        tensors = {
+            f.name: getattr(self, f.name)[index]
+            for f in dataclasses.fields(self)
+            if isinstance(getattr(self, f.name), Tensor)
+        }
+        return dataclasses.replace(
+            self,
+            prompts=[self.prompts[group] for group in groups],
+            attempts=[a._replace(row=place[a.row]) for a in self.attempts if a.row in place],
+            **tensors,
+        )
 
     @classmethod
     def concatenate(cls, parts: list[Rollout]) -> Rollout:

@@ -73,3 +73,26 @@ def segment_uncertainty(
     extreme = torch.where(inside, h, -torch.inf).amax(1)
     anomaly = torch.where(inside, rise, 0.0).amax(1)
     return w_base * base + w_max * extreme + w_rise * anomaly
+
+
+def segment_uncertainties(
+    h: Tensor, start: Tensor, segments: Tensor, window: int, w_base: float, w_max: float, w_rise: float
+) -> Tensor:
+    """U_n of every segment, of plain rollouts too: a diagnostic, which the rollout itself does not need.
+
+    Args:
+        h: [R, T] token uncertainties, in nats.
+        start: [R, N + 1] first token of each segment, and the end of the last.
+        segments: [R] how many segments each row has.
+        window, w_base, w_max, w_rise: as of `segment_uncertainty`.
+
+    Returns:
+        [R, N] in nats, nan where a row has no such segment.
+    """
+    out = torch.full((len(h), start.shape[1] - 1), torch.nan, device=h.device)
+    for n in range(out.shape[1]):
+        rows = (segments > n).nonzero().squeeze(1)
+        if len(rows):
+            span = start[rows, n], start[rows, n + 1]
+            out[rows, n] = segment_uncertainty(h[rows], *span, window, w_base, w_max, w_rise)
+    return out

@@ -1,9 +1,14 @@
-"""A rollout as the training sees it: full sequences, advantages and loss weights, cut into micro-batches."""
+"""A rollout as the training sees it: full sequences, advantages and loss weights, cut into micro-batches.
+
+The rows are the R completions and, where erased attempts are trained on, one more row for each: the prompt, the kept
+tokens before the attempt, and the attempt, of which only the last is scored.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,38 +18,70 @@ from replication.rollout.trace import Rollout
 
 @dataclass
 class Sequences:
-    """r prompts with their completions; S positions in all, T completion tokens at most."""
+    """r prompts with what followed them; S positions in all, T scored tokens at most."""
 
     ids: Tensor  # [r, S] prompt, completion, padding on the right
     size: Tensor  # [r] positions that are no padding
-    at: Tensor  # [r, T] position of each completion token
-    tokens: Tensor  # [r, T]
-    token_mask: Tensor  # [r, T] boolean, a token of the completion
+    at: Tensor  # [r, T] position of each scored token
+    tokens: Tensor  # [r, T] the scored tokens: of the completion, or of the erased attempt
+    token_mask: Tensor  # [r, T] boolean, no padding
     old_logp: Tensor  # [r, T] when sampled, in nats
+    owner: Tensor  # [r] the completion that the row is, or whose attempt it is
+    erased: Tensor  # [r] boolean, an erased attempt
 
     def rows(self, index: Tensor) -> Sequences:
         """The indexed rows, without the columns that only others need."""
         width = int(self.size[index].max())
         longest = max(1, int(self.token_mask[index].sum(1).max()))
         at = self.at[index, :longest].clamp(max=width - 1)  # padding may point anywhere inside
-        completion = (part[index, :longest] for part in (self.tokens, self.token_mask, self.old_logp))
-        return Sequences(self.ids[index, :width], self.size[index], at, *completion)
+        cut = index, slice(longest)
+        return Sequences(
+            ids=self.ids[index, :width],
+            size=self.size[index],
+            at=at,
+            tokens=self.tokens[cut],
+            token_mask=self.token_mask[cut],
+            old_logp=self.old_logp[cut],
+            owner=self.owner[index],
+            erased=self.erased[index],
+        )
 
 
-def sequences(rollout: Rollout, pad_id: int) -> Sequences:
-    """Put prompts and completions together, id for id as they were sampled."""
+def sequences(rollout: Rollout, pad_id: int, attempts: bool = False) -> Sequences:
+    """Put prompts and completions together, id for id as they were sampled.
+
+    Args:
+        rollout: R completions.
+        pad_id: id of the padding.
+        attempts: whether erased attempts get rows of their own, after the completions. What was kept before an attempt
+            was never erased later, so that it is the start of the completion.
+    """
     device, g = rollout.tokens.device, rollout.group_size
-    longest = max(1, int(rollout.length.max()))
-    sizes = torch.tensor([len(p) for p in rollout.prompts for _ in range(g)], device=device)  # [R]
-    width = int((sizes + rollout.length).max())
-    ids = torch.full((len(sizes), width), pad_id, dtype=torch.long, device=device)
-    for row in range(len(sizes)):
-        prompt, end = rollout.prompts[row // g], int(rollout.length[row])
-        ids[row, : len(prompt)] = torch.tensor(prompt, device=device)
-        ids[row, len(prompt) : len(prompt) + end] = rollout.tokens[row, :end]
-    at = (sizes[:, None] + torch.arange(longest, device=device)).clamp(max=width - 1)
-    cut = slice(None), slice(longest)
-    return Sequences(ids, sizes + rollout.length, at, rollout.tokens[cut], rollout.mask[cut], rollout.logp[cut])
+    kept, kept_logp, lengths = rollout.tokens.tolist(), rollout.logp.tolist(), rollout.length.tolist()
+    rows = [(row, 0, kept[row][:end], kept_logp[row][:end]) for row, end in enumerate(lengths)]
+    if attempts:
+        rows += [(a.row, a.start, a.tokens, a.logp) for a in rollout.attempts]
+    before = [[*rollout.prompts[row // g], *kept[row][:start]] for row, start, _, _ in rows]
+    size = [len(b) + len(tokens) for b, (_, _, tokens, _) in zip(before, rows, strict=True)]
+    width, longest = max(size), max(1, *(len(tokens) for _, _, tokens, _ in rows))
+
+    def padded(lines: list[list[Any]], to: int, value: float, dtype: torch.dtype) -> Tensor:
+        return torch.tensor([[*line, *[value] * (to - len(line))] for line in lines], dtype=dtype, device=device)
+
+    ids = padded([b + tokens for b, (_, _, tokens, _) in zip(before, rows, strict=True)], width, pad_id, torch.long)
+    t = torch.arange(longest, device=device)
+    scored = torch.tensor([len(tokens) for _, _, tokens, _ in rows], device=device)
+    owner = torch.tensor([row for row, _, _, _ in rows], device=device)
+    return Sequences(
+        ids=ids,
+        size=torch.tensor(size, device=device),
+        at=(torch.tensor([len(b) for b in before], device=device)[:, None] + t).clamp(max=width - 1),
+        tokens=padded([tokens for _, _, tokens, _ in rows], longest, pad_id, torch.long),
+        token_mask=t < scored[:, None],
+        old_logp=padded([logp for _, _, _, logp in rows], longest, 0.0, torch.float32),
+        owner=owner,
+        erased=torch.arange(len(rows), device=device) >= len(lengths),
+    )
 
 
 @dataclass
@@ -67,3 +104,12 @@ def micro_batches(
         yield MicroBatch(
             part, advantage[index, :t], weight[index, :t], None if reference is None else reference[index, :t]
         )
+
+
+def idle(batch: MicroBatch) -> MicroBatch:
+    """One row of the micro-batch that weighs nothing: processes must make the same number of passes."""
+    part = batch.sequences.rows(torch.zeros(1, dtype=torch.long, device=batch.weight.device))
+    t = part.tokens.shape[1]
+    part.token_mask = torch.zeros_like(part.token_mask)
+    reference = None if batch.reference_logp is None else batch.reference_logp[:1, :t]
+    return MicroBatch(part, batch.advantage[:1, :t], torch.zeros_like(batch.weight[:1, :t]), reference)

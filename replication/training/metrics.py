@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from replication.credit.advantage import acceptance_rate
 from replication.objectives.losses import kl_k3
+from replication.objectives.objective import TokenLoss
 from replication.rollout.trace import Rollout
 from replication.training.batch import Sequences
 
@@ -17,6 +19,7 @@ class StepMetrics:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
+        self.totals: dict[str, float] = {}
         self.before_update = True  # until the step's first update the policy is the one that sampled
 
     def add(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
@@ -24,17 +27,23 @@ class StepMetrics:
         entry = torch.stack([torch.as_tensor(x, dtype=torch.float64, device="cpu") for x in (total, count)])
         self.sums[name] = self.sums.get(name, torch.zeros(2, dtype=torch.float64)) + entry
 
-    def add_mean(self, name: str, values: Tensor, part: Sequences) -> None:
-        """Add a [r, T] value at every completion token."""
-        self.add(name, values.detach()[part.token_mask].sum(), part.token_mask.sum())
+    def add_total(self, name: str, value: float) -> None:
+        """Add to a sum over all processes."""
+        self.totals[name] = self.totals.get(name, 0.0) + value
 
-    def add_tokens(self, part: Sequences, logp: Tensor, entropy: Tensor, ratio: Tensor, kl: Tensor | None) -> None:
+    def add_mean(self, name: str, values: Tensor, part: Sequences) -> None:
+        """Add a [r, T] value at every completion token; erased attempts are not among them."""
+        mask = part.token_mask & ~part.erased[:, None]
+        self.add(name, values.detach()[mask].sum(), mask.sum())
+
+    def add_tokens(self, part: Sequences, logp: Tensor, entropy: Tensor, out: TokenLoss) -> None:
         """Add what a forward pass shows."""
         self.add_mean("entropy", entropy, part)
-        self.add_mean("ratio", ratio, part)
+        self.add_mean("ratio", out.ratio, part)
+        self.add_mean("clip_fraction", out.clipped, part)
         self.add_mean("kl_step", kl_k3(logp.detach(), part.old_logp), part)
-        if kl is not None:
-            self.add_mean("kl_reference", kl, part)
+        if out.kl is not None:
+            self.add_mean("kl_reference", out.kl, part)
         if self.before_update:
             self.add_mean("mismatch", (logp - part.old_logp).abs(), part)
 
@@ -42,6 +51,11 @@ class StepMetrics:
         """Add what a rollout of P groups of G shows; reward is [P, G]."""
         rows = len(rollout.length)
         erased, kept = rollout.erased_tokens, rollout.length
+        present = torch.arange(rollout.erasures.shape[1], device=kept.device) < rollout.segments[:, None]
+        shape = *reward.shape, -1
+        accepted = acceptance_rate(
+            rollout.erasures.view(shape), present.view(shape), rollout.erasable.view(reward.shape)
+        )
         attempts = rollout.segments.sum() + rollout.erasures.sum()
         self.add("reward", reward.sum(), reward.numel())
         self.add("reward_std", reward.std(1, correction=0).sum(), len(reward))
@@ -49,6 +63,8 @@ class StepMetrics:
         self.add("completion_tokens", kept.sum(), rows)
         self.add("erased_tokens", erased.sum(), rows)
         self.add("erasure_rate", rollout.erasures.sum(), attempts)
+        self.add("acceptance", accepted.sum(), accepted.numel())
+        self.add("acceptance_below_half", (accepted < 0.5).sum(), accepted.numel())
         self.add("erased_rows", (rollout.erasures.amax(1) > 0).sum(), rows)
         self.add("truncated", (~rollout.ended).sum(), rows)
         for name, members in (("reward_erasable", rollout.erasable), ("reward_plain", ~rollout.erasable)):
@@ -59,5 +75,9 @@ class StepMetrics:
         """Means over all processes, by name."""
         names = sorted(self.sums)
         table = strategy.reduce(torch.stack([self.sums[n] for n in names]).to(strategy.root_device), reduce_op="sum")
-        self.sums, self.before_update = {}, True
-        return {name: float(total / count) for name, (total, count) in zip(names, table, strict=True)}
+        totals = torch.tensor([self.totals[n] for n in sorted(self.totals)], dtype=torch.float64)
+        totals = strategy.reduce(totals.to(strategy.root_device), reduce_op="sum")
+        out = {name: float(total / count) for name, (total, count) in zip(names, table, strict=True)}
+        out |= {name: float(total) for name, total in zip(sorted(self.totals), totals, strict=True)}
+        self.sums, self.totals, self.before_update = {}, {}, True
+        return out

@@ -11,23 +11,20 @@ import torch
 from torch import Tensor
 
 from replication.config import Config
-from replication.credit.advantage import group_advantage, segment_advantage
-from replication.credit.allocation import allocation_weights, answer_attention, segment_mass
+from replication.credit.allocation import answer_attention, segment_mass
+from replication.credit.assign import assign_credit
 from replication.data.module import Batch
 from replication.data.sources import Problem
-from replication.data.template import prompt_ids
 from replication.grading.pool import Grader
-from replication.grading.verdict import Verdict
-from replication.objectives.losses import clipped_loss, importance_ratio, is_clipped, kl_k3
-from replication.objectives.normalise import row_mean_weights
-from replication.policy import eos_ids
-from replication.rollout.engine import roll_out
+from replication.objectives.normalise import loss_weights
+from replication.objectives.objective import token_loss
+from replication.rollout.threshold import running_baseline
 from replication.rollout.trace import Rollout
-from replication.seeds import seed_for
 from replication.training.accumulate import optimizer_step
-from replication.training.batch import MicroBatch, Sequences, micro_batches, sequences
+from replication.training.batch import MicroBatch, Sequences, idle, micro_batches, sequences
 from replication.training.logprobs import completion_logp
 from replication.training.metrics import StepMetrics
+from replication.training.sampler import Sampler
 
 
 class E3RLModule(L.LightningModule):
@@ -39,101 +36,109 @@ class E3RLModule(L.LightningModule):
         tokenizer: its tokenizer.
         problems: all training problems.
         seed: of the samples.
+        heldout: problems of the validation, if there is one.
     """
 
-    def __init__(self, config: Config, policy: Any, tokenizer: Any, problems: Sequence[Problem], seed: int):
+    def __init__(
+        self,
+        config: Config,
+        policy: Any,
+        tokenizer: Any,
+        problems: Sequence[Problem],
+        seed: int,
+        heldout: Sequence[Problem] = (),
+    ):
         super().__init__()
         self.automatic_optimization = False
         self.config, self.policy, self.tokenizer = config, policy, tokenizer
-        self.problems, self.seed = problems, seed
         self.reference = copy.deepcopy(policy).requires_grad_(False) if config.objective.kl else None
         self.grader = Grader()
         self.metrics = StepMetrics()
+        self.sampler = Sampler(config, policy, tokenizer, problems, heldout, seed, self.grader, self.metrics)
+        self.running: Tensor | None = None  # [N] running baseline of the erasure, in nats
         self.history: list[dict[str, float]] = []  # one row a step; saved with the checkpoint
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Roll out, grade, give credit, and update on every minibatch."""
-        step, indices = batch
-        problems = [self.problems[i] for i in indices]  # this process's share of the step's
-        rollout = self.roll_out(step, problems)
-        reward = self.grade(rollout, problems)  # [P, G]
-        seqs = sequences(rollout, self.tokenizer.pad_token_id)
-        advantage = self.credit(rollout, seqs, reward)  # [R, T]
+        step, slots, indices = batch  # this process's share of the step's problems
+        rollout, correct = self.sampler.step(step, slots, indices, self.running)  # verdicts are [P, G]
+        seqs = sequences(rollout, self.tokenizer.pad_token_id, attempts=self.config.credit.negatives)
+        advantage = self.credit(rollout, seqs, correct)  # [r, T]
         reference = self.reference_logp(seqs)
 
         train, g = self.config.train, rollout.group_size
-        weight = row_mean_weights(seqs.token_mask, train.prompts * g // train.minibatches)
-        minibatch_of = torch.arange(len(problems), device=self.device) % train.minibatches
+        minibatch_of = (torch.arange(len(slots), device=self.device) % train.minibatches)[seqs.owner // g]  # [r]
+        weight = self.loss_weight(seqs, minibatch_of)  # [r, T]
         self.set_learning_rate(step)
         for _ in range(train.epochs):
             for minibatch in range(train.minibatches):
-                rows = (minibatch_of.repeat_interleave(g) == minibatch).nonzero().squeeze(1)
+                rows = (minibatch_of == minibatch).nonzero().squeeze(1)
                 parts = list(micro_batches(rows, train.micro_rows, seqs, advantage, weight, reference))
+                parts += [idle(parts[0])] * (self.most(len(parts)) - len(parts))
                 loss = optimizer_step(self, parts, train.grad_clip)
                 self.metrics.before_update = False
                 self.metrics.add("loss", loss, 1 / self.trainer.world_size)
-        self.report(step, rollout, reward)
+        self.update_running_baseline(rollout)
+        self.report(step)
 
-    def roll_out(self, step: int, problems: list[Problem]) -> Rollout:
-        """A group of completions a problem; their random numbers depend on (seed, step, problem, member) alone."""
-        g = self.config.rollout.group_size
-        prompts = [prompt_ids(self.tokenizer, p.question, self.config.policy.thinking) for p in problems]
-        keys = [seed_for(self.seed, "rollout", step, p.id, member) for p in problems for member in range(g)]
-        ends = eos_ids(self.policy, self.tokenizer)
-        self.policy.eval()
-        rollout = roll_out(
-            self.policy,
-            prompts,
-            torch.tensor(keys),
-            self.config.rollout,
-            self.config.erasure,
-            ends,
-            self.tokenizer.pad_token_id,
+    def credit(self, rollout: Rollout, seqs: Sequences, correct: Tensor) -> Tensor:
+        """[r, T] advantage of every token that is trained on."""
+        settings, t = self.config.credit, seqs.tokens.shape[1]
+        look_back = settings.advantage == "segment" and settings.allocation == "attention"
+        mass = self.answer_mass(rollout, seqs) if look_back else None
+        members, erased = assign_credit(settings, rollout, correct, mass)  # [R, N], [P, N]
+        advantage = members.gather(1, rollout.segment_of[:, :t].clamp(min=0))
+        if seqs.erased.any():
+            group = torch.tensor([a.row // rollout.group_size for a in rollout.attempts], device=self.device)
+            segment = torch.tensor([a.segment for a in rollout.attempts], device=self.device)
+            advantage = torch.cat([advantage, erased[group, segment][:, None].expand(-1, t)])
+        return advantage
+
+    def loss_weight(self, seqs: Sequences, minibatch_of: Tensor) -> Tensor:
+        """[r, T] weight of each token's loss in its minibatch, over all processes.
+
+        A token of an erased attempt weighs as one of the completion that it was erased from [O].
+        """
+        train, rollout = self.config.train, self.config.rollout
+        mask = seqs.token_mask & ~seqs.erased[:, None]
+        tokens = torch.zeros(train.minibatches, device=self.device).index_add(0, minibatch_of, mask.sum(1).float())
+        tokens = self.trainer.strategy.reduce(tokens, reduce_op="sum")  # of each minibatch
+        weight = loss_weights(
+            mask,
+            self.config.objective.aggregate,
+            rows=train.prompts * rollout.group_size // train.minibatches,
+            tokens=tokens[minibatch_of][:, None],
+            longest=rollout.segments * rollout.segment_tokens,
         )
-        self.policy.train()
-        return rollout
+        return weight.amax(1)[seqs.owner, None] * seqs.token_mask
 
-    def grade(self, rollout: Rollout, problems: list[Problem]) -> Tensor:
-        """[P, G] rewards: 1 where the boxed answer equals the reference."""
-        g = rollout.group_size
-        texts = self.tokenizer.batch_decode(
-            [ids[:end] for ids, end in zip(rollout.tokens.tolist(), rollout.length.tolist(), strict=True)],
-            skip_special_tokens=True,
-        )
-        golds = [p.final_answer for p in problems for _ in range(g)]
-        graded = self.grader.grade_many(list(zip(golds, texts, strict=True)))
-        for verdict in (Verdict.NO_ANSWER, Verdict.TIMED_OUT):
-            hits = sum(item.verdict == verdict for item in graded)
-            self.metrics.add(f"verdict/{verdict.value.replace(' ', '_')}", hits, len(graded))
-        return torch.tensor([item.reward for item in graded], device=self.device).view(-1, g)
+    def most(self, count: int) -> int:
+        """The largest of a number over all processes."""
+        found = torch.tensor(float(count), device=self.device)
+        return int(self.trainer.strategy.reduce(found, reduce_op="max"))
 
-    def credit(self, rollout: Rollout, seqs: Sequences, reward: Tensor) -> Tensor:
-        """[R, T] advantage of every token."""
-        settings, g = self.config.credit, rollout.group_size
-        t = seqs.tokens.shape[1]
-        if settings.advantage == "group":
-            return group_advantage(reward, settings.eps).view(-1, 1).expand(-1, t)
-        n = rollout.erasures.shape[1]
-        present = torch.arange(n, device=self.device) < rollout.segments[:, None]  # [R, N]
-        weights = present.float()
-        if settings.allocation == "attention":
-            mass = self.answer_mass(rollout, seqs)  # [R, N]
-            weights = allocation_weights(mass, rollout.start.diff(dim=1), present, settings.tau)
-        returns = reward.view(-1, 1) * weights
-        advantage = segment_advantage(returns.view(-1, g, n), present.view(-1, g, n), reward, settings.eps).view(-1, n)
-        return advantage.gather(1, rollout.segment_of[:, :t].clamp(min=0))
+    def update_running_baseline(self, rollout: Rollout) -> None:
+        """Where the erasure's baseline runs over the steps: take this step's first attempts in."""
+        if self.config.erasure.baseline != "running":
+            return
+        u = rollout.first_u
+        sums = torch.stack([u.nansum(0), u.square().nansum(0), (~u.isnan()).sum(0)])  # [3, N]
+        total, squares, count = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        mean = total / count  # nan where nobody reached the segment
+        now = mean + self.config.erasure.kappa * (squares / count - mean.square()).clamp(min=0).sqrt()
+        self.running = running_baseline(self.running, now)
 
     def answer_mass(self, rollout: Rollout, seqs: Sequences) -> Tensor:
         """[R, N] attention mass that the last segment puts on each segment."""
         masses = []
-        t = seqs.tokens.shape[1]
-        for index in torch.arange(len(seqs.ids), device=self.device).split(self.config.train.micro_rows):
+        t, segment_of = seqs.tokens.shape[1], rollout.segment_of
+        for index in torch.arange(len(rollout.length), device=self.device).split(self.config.train.micro_rows):
             last = rollout.start[index].gather(1, rollout.segments[index, None] - 1).squeeze(1)
             offset = seqs.at[index, 0]  # where the completion starts
             queries = offset + last, offset + rollout.length[index]
             on_position = answer_attention(self.policy, seqs.ids[index], *queries)
             on_token = on_position.gather(1, seqs.at[index])  # [r, T]
-            masses.append(segment_mass(on_token, rollout.segment_of[index, :t], rollout.erasures.shape[1]))
+            masses.append(segment_mass(on_token, segment_of[index, :t], rollout.erasures.shape[1]))
         return torch.cat(masses)
 
     @torch.no_grad()
@@ -153,19 +158,13 @@ class E3RLModule(L.LightningModule):
 
     def forward(self, batch: MicroBatch) -> Tensor:
         """The micro-batch's part of the minibatch's loss."""
-        objective, part = self.config.objective, batch.sequences
+        part = batch.sequences
         logp, entropy = self.score(self.policy, part)
-        ratio = importance_ratio(logp, part.old_logp)
-        loss = clipped_loss(ratio, batch.advantage, objective.clip_low, objective.clip_high)
-        kl = None
-        if batch.reference_logp is not None:
-            kl = kl_k3(logp, batch.reference_logp)
-            loss = loss + objective.kl * kl
-        self.metrics.add_tokens(part, logp, entropy, ratio, kl)
-        self.metrics.add_mean(
-            "clip_fraction", is_clipped(ratio, batch.advantage, objective.clip_low, objective.clip_high), part
+        out = token_loss(
+            self.config.objective, logp, part.old_logp, batch.advantage, part.token_mask, batch.reference_logp
         )
-        return (loss * batch.weight).sum()
+        self.metrics.add_tokens(part, logp, entropy, out)
+        return (out.loss * batch.weight).sum()
 
     def set_learning_rate(self, step: int) -> None:
         """Linear warm-up, then constant: a function of the step, so that a resumed run needs no scheduler."""
@@ -174,9 +173,11 @@ class E3RLModule(L.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = train.lr * min(1.0, (step + 1) / (train.warmup + 1))
 
-    def report(self, step: int, rollout: Rollout, reward: Tensor) -> None:
-        """Reduce the step's metrics over processes, log them, and keep them."""
-        self.metrics.add_rollout(rollout, reward)
+    def report(self, step: int) -> None:
+        """Validate if it is time; reduce the step's metrics over processes, log them, and keep them."""
+        train = self.config.train
+        if train.validate_every and (step + 1) % train.validate_every == 0:
+            self.sampler.validate(self.sampler.heldout[self.global_rank :: self.trainer.world_size])
         row = {"step": float(step + 1), **self.metrics.reduce(self.trainer.strategy)}
         self.history.append(row)
         self.log_dict({f"train/{k}": v for k, v in row.items() if k != "step"}, rank_zero_only=True, sync_dist=False)
@@ -187,10 +188,10 @@ class E3RLModule(L.LightningModule):
         return torch.optim.AdamW(self.policy.parameters(), lr=train.lr, weight_decay=train.weight_decay)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["history"] = self.history
+        checkpoint["history"], checkpoint["running"] = self.history, self.running
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.history = checkpoint["history"]
+        self.history, self.running = checkpoint["history"], checkpoint["running"]
 
     def teardown(self, stage: str) -> None:
         self.grader.close()

@@ -10,6 +10,7 @@ from replication.config import ErasureConfig, RolloutConfig
 from replication.errors import UserError
 from replication.rollout.engine import roll_out
 from replication.rollout.threshold import frequency_penalty, group_baseline, history_modulation
+from replication.rollout.trace import Rollout
 from replication.rollout.uncertainty import segment_uncertainty
 from replication.seeds import seed_for, uniforms
 
@@ -173,3 +174,78 @@ def test_end_at_the_first_token_and_other_ends():
     model = small_model(seed=3)
     done = run(model, eos=tuple(range(1, 31)), erasure=ERASED)
     assert (done.length == 1).all() and done.ended.all() and (done.segments == 1).all()
+
+
+def first_attempts(done):
+    """(row, segment) -> U of the first attempt, from the trace."""
+    kept = {(r, n): float(done.u[r, n]) for r in range(len(done.u)) for n in range(int(done.segments[r]))}
+    return kept | {(a.row, a.segment): a.u for a in done.attempts if a.number == 0}
+
+
+def test_first_attempts_are_kept(erased):
+    for (row, n), u in first_attempts(erased).items():
+        assert float(erased.first_u[row, n]) == pytest.approx(u)
+
+
+def test_a_batch_baseline_is_the_mean_over_all_groups(model):
+    settings = ErasureConfig(baseline="batch", history=0.0, growth=0.2, kappa=0.5, cap=3, window=3)
+    done = run(model, rollout=RolloutConfig(**{**vars(ROLLOUT), "max_rows": 64}), erasure=settings)
+    assert done.attempts
+    for a in done.attempts:
+        u = torch.tensor([v for (_, n), v in first_attempts(done).items() if n == a.segment])
+        beta = float(u.mean() + 0.5 * u.std(correction=0))
+        assert a.theta == pytest.approx(beta * math.exp(0.2 * a.number), rel=1e-5)
+
+
+def test_a_fixed_threshold_waits_for_nobody(model):
+    """Theta is the level times the penalty, and every row goes on alone: as many passes as the longest row takes."""
+    done = run(
+        model,
+        rollout=RolloutConfig(**{**vars(ROLLOUT), "max_rows": 64}),
+        erasure=ErasureConfig(baseline="fixed", level=4.0, history=0.0, growth=0.1, cap=3, window=3),
+    )
+    assert done.attempts
+    assert all(a.theta == pytest.approx(4.0 * math.exp(0.1 * a.number), rel=1e-5) for a in done.attempts)
+    assert done.steps == int((done.length + done.erased_tokens).max())
+
+
+def test_a_running_baseline_is_used_where_it_is_known(model):
+    settings = ErasureConfig(baseline="running", history=0.0, growth=0.0, cap=3, window=3)
+    running = torch.tensor([4.0, 4.5, torch.nan, 5.0])
+    done = roll_out(model, PROMPTS, keys(PROMPTS), ROLLOUT, settings, (1,), 0, running)
+    assert {a.segment for a in done.attempts} >= {0, 1, 2}
+    for a in done.attempts:
+        group = [v for (r, n), v in first_attempts(done).items() if n == 2 and r // 4 == a.row // 4]
+        want = {0: 4.0, 1: 4.5, 2: sum(group) / max(1, len(group)), 3: 5.0}[a.segment]
+        assert a.theta == pytest.approx(want, rel=1e-5)
+    group = run(model, erasure=ErasureConfig(history=0.0, growth=0.0, cap=3, window=3))
+    assert torch.equal(run(model, erasure=settings).tokens, group.tokens)  # the group's before the first step
+
+
+def test_a_floor_spares_certain_segments(model):
+    free = run(model, erasure=ERASED)
+    floor = sorted(a.u for a in free.attempts)[len(free.attempts) // 2]
+    done = run(model, erasure=ErasureConfig(**{**vars(ERASED), "floor": floor}))
+    assert done.attempts and all(a.u > floor for a in done.attempts)
+
+
+def test_cool_members_are_drawn_cooler_and_scored_at_the_temperature(model):
+    settings = RolloutConfig(**{**vars(ROLLOUT), "cool_fraction": 0.5, "cool_temperature": 0.1})
+    done, plain = run(model, rollout=settings), run(model)
+    warm = torch.tensor([True, True, False, False] * 3)
+    assert torch.equal(done.tokens[warm], plain.tokens[warm])
+    assert float(done.logp[~warm][done.mask[~warm]].mean()) > float(plain.logp[~warm][plain.mask[~warm]].mean()) + 0.3
+    row = 2
+    ids = PROMPTS[0] + done.tokens[row, : done.length[row]].tolist()
+    with torch.no_grad():
+        logp = torch.log_softmax(model(torch.tensor([ids])).logits[0] / ROLLOUT.temperature, -1)
+    want = logp[2:-1].gather(1, torch.tensor(ids[3:])[:, None]).squeeze(1)
+    torch.testing.assert_close(done.logp[row, : len(want)], want, atol=1e-5, rtol=1e-5)
+
+
+def test_groups_can_be_picked_and_put_together(erased):
+    both = Rollout.concatenate([erased.pick([2]), erased.pick([0, 1])])
+    again = both.pick([1, 2, 0])
+    assert again.prompts == erased.prompts and torch.equal(again.tokens, erased.tokens)
+    assert sorted(again.attempts) == sorted(erased.attempts)
+    assert torch.equal(again.erased_tokens, erased.erased_tokens)

@@ -4,7 +4,13 @@ import math
 
 import torch
 
-from replication.rollout.threshold import frequency_penalty, group_baseline, history_modulation, must_erase
+from replication.rollout.threshold import (
+    frequency_penalty,
+    group_baseline,
+    history_modulation,
+    must_erase,
+    running_baseline,
+)
 
 
 def close(a, b):
@@ -45,3 +51,17 @@ def test_rounding_does_not_erase():
     """Members that wrote the same text have the same U, which is then the group's mean up to rounding."""
     u = torch.tensor([0.30000004, 0.3002])
     assert must_erase(u, torch.full((2,), 0.3), torch.zeros(2), 5).tolist() == [False, True]
+
+
+def test_nothing_is_erased_below_the_floor():
+    u, theta = torch.tensor([0.3, 0.6, 0.6]), torch.tensor([0.1, 0.1, 0.7])
+    assert must_erase(u, theta, torch.zeros(3), 5, floor=0.5).tolist() == [False, True, False]
+
+
+def test_the_running_baseline_averages_over_steps_and_skips_what_nobody_reached():
+    nan = torch.nan
+    first = running_baseline(None, torch.tensor([1.0, nan, nan]))
+    second = running_baseline(first, torch.tensor([2.0, 3.0, nan]), 0.75)
+    close(second[:2], [1.25, 3.0])
+    assert second[2].isnan()
+    close(running_baseline(second, torch.tensor([nan, nan, 4.0]))[[0, 2]], [1.25, 4.0])

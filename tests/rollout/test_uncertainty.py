@@ -4,7 +4,13 @@ import math
 
 import torch
 
-from replication.rollout.uncertainty import moving_average, segment_uncertainty, token_entropy, token_surprisal
+from replication.rollout.uncertainty import (
+    moving_average,
+    segment_uncertainties,
+    segment_uncertainty,
+    token_entropy,
+    token_surprisal,
+)
 
 
 def close(a, b):
@@ -60,3 +66,11 @@ def test_rows_are_judged_by_their_own_spans():
     h = torch.tensor([[1.0, 3.0, 8.0], [2.0, 2.0, 5.0]])
     got = segment_uncertainty(h, torch.tensor([0, 1]), torch.tensor([2, 3]), 1, 1.0, 0.0, 0.0)
     close(got, [2.0, 3.5])
+
+
+def test_every_segment_of_rows_that_differ():
+    h = torch.tensor([[1.0, 3.0, 8.0, 2.0], [2.0, 2.0, 5.0, 9.0]])
+    got = segment_uncertainties(h, torch.tensor([[0, 2, 4], [0, 3, 0]]), torch.tensor([2, 1]), 1, 1.0, 0.0, 0.0)
+    close(got[0], [2.0, 5.0])
+    close(got[1, :1], [3.0])
+    assert got[1, 1].isnan()

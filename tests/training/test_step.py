@@ -7,7 +7,7 @@ from small_models import small_model
 from replication.config import ErasureConfig, RolloutConfig
 from replication.data.module import problems_of, share
 from replication.rollout.engine import roll_out
-from replication.training.batch import micro_batches, sequences
+from replication.training.batch import idle, micro_batches, sequences
 from replication.training.logprobs import completion_logp
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
@@ -34,6 +34,31 @@ def test_sequences_hold_the_sampled_ids_in_place(rollout):
         assert seqs.ids[row, : len(prompt) + size].tolist() == prompt + rollout.tokens[row, :size].tolist()
         assert (seqs.ids[row, len(prompt) + size :] == 0).all()
         assert seqs.at[row, 0] == len(prompt) and seqs.size[row] == len(prompt) + size
+
+
+def test_erased_attempts_get_rows_of_their_own(model):
+    """Prompt, the kept tokens before the attempt, the attempt; only the last is scored, as the sampler scored it."""
+    settings = RolloutConfig(group_size=2, segments=3, segment_tokens=4, temperature=0.7)
+    done = roll_out(model, PROMPTS, torch.arange(6), settings, ErasureConfig(kappa=-1.0, cap=2), [1], 0)
+    seqs = sequences(done, 0, attempts=True)
+    assert len(seqs.ids) == 6 + len(done.attempts) and any(a.start for a in done.attempts)
+    assert seqs.erased.tolist() == [False] * 6 + [True] * len(done.attempts)
+    for row, attempt in enumerate(done.attempts, start=6):
+        before = PROMPTS[attempt.row // 2] + done.tokens[attempt.row, : attempt.start].tolist()
+        assert seqs.owner[row] == attempt.row
+        assert seqs.ids[row, : seqs.size[row]].tolist() == before + attempt.tokens
+        assert seqs.tokens[row, seqs.token_mask[row]].tolist() == attempt.tokens
+        assert seqs.at[row, 0] == len(before)
+    logp, _ = completion_logp(model, seqs.ids, seqs.at, seqs.tokens, 0.7)
+    torch.testing.assert_close(logp[seqs.token_mask], seqs.old_logp[seqs.token_mask], atol=1e-5, rtol=1e-5)
+
+
+def test_an_idle_pass_has_no_gradient(model, rollout):
+    seqs = sequences(rollout, 0)
+    ones = torch.ones(seqs.tokens.shape)
+    batch = idle(next(micro_batches(torch.arange(6), 6, seqs, ones, ones, ones)))
+    assert batch.sequences.token_mask.sum() == 0 and batch.weight.sum() == 0
+    assert batch.sequences.tokens.shape == batch.weight.shape == batch.advantage.shape == batch.reference_logp.shape
 
 
 @pytest.mark.parametrize("size", [1, 4, 5])
@@ -88,8 +113,8 @@ def test_every_epoch_serves_every_problem_once_in_a_new_order():
 
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_minibatches_hold_the_same_problems_on_any_number_of_processes(world):
-    indices = list(range(100, 116))
-    shares = [share(indices, rank, world, 2) for rank in range(world)]
+    slots = list(range(16))
+    shares = [share(16, rank, world, 2) for rank in range(world)]
     for minibatch in range(2):
         together = sorted(x for mine in shares for i, x in enumerate(mine) if i % 2 == minibatch)
-        assert together == indices[minibatch::2]
+        assert together == slots[minibatch::2]
