@@ -17,7 +17,7 @@ def importance_ratio(logp: Tensor, old_logp: Tensor) -> Tensor:
 
 def sequence_ratio(logp: Tensor, old_logp: Tensor, mask: Tensor) -> Tensor:
     """s = exp(sum_t m_t (logp_t - old_logp_t) / sum_t m_t), the geometric mean of a completion's importance ratios
-    (GSPO, Zheng et al. 2025); 1 for a completion without tokens.
+    (GSPO, Zheng et al. 2025); 1 for a completion without tokens. The gradient reaches every token of the completion.
 
     Args:
         logp, old_logp: [r, T] log-probabilities of the tokens, in nats.
@@ -43,8 +43,8 @@ def clipped_loss(ratio: Tensor, advantage: Tensor, clip_low: float, clip_high: f
 
 
 def sigmoid_loss(ratio: Tensor, advantage: Tensor, tau_positive: float, tau_negative: float) -> Tensor:
-    """-(4 / tau) sigmoid(tau (r - 1)) A: a smooth gate in place of the clip, whose slope at r = 1 is that of r A (SAPO,
-    Gao et al. 2025).
+    """-(4 / tau) sigmoid(tau (r - 1)) A: a smooth gate in place of the clip, whose slope at r = 1 is that of -r A
+    (SAPO, Gao et al. 2025).
 
     Args:
         ratio: [..., T] importance ratios.

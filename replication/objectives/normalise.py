@@ -51,8 +51,11 @@ def row_sum_weights(mask: Tensor, rows: int, longest: int) -> Tensor:
 
 def loss_weights(mask: Tensor, aggregate: str, rows: int, tokens: Tensor, longest: int) -> Tensor:
     """The weights of the aggregation that `objective.aggregate` names; arguments as above."""
-    if aggregate == "token_mean":
-        return token_mean_weights(mask, tokens)
-    if aggregate == "row_sum":
-        return row_sum_weights(mask, rows, longest)
-    return row_mean_weights(mask, rows)
+    match aggregate:
+        case "row_mean":
+            return row_mean_weights(mask, rows)
+        case "token_mean":
+            return token_mean_weights(mask, tokens)
+        case "row_sum":
+            return row_sum_weights(mask, rows, longest)
+    raise ValueError(f"aggregate is {aggregate!r}, must be row_mean, token_mean or row_sum")

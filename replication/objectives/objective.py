@@ -39,11 +39,11 @@ def token_loss(
 
     Args:
         settings: the objective section.
-        logp: [r, T] log-probabilities under the policy in training, in nats.
-        old_logp: [r, T] under the policy that sampled.
+        logp: [r, T] log-probabilities of the tokens under the policy in training, in nats.
+        old_logp: [r, T] under the policy that sampled them.
         advantage: [r, T] advantages.
-        mask: [r, T] boolean, a scored token.
-        reference_logp: [r, T] under the reference policy.
+        mask: [r, T] boolean, a token of the completion.
+        reference_logp: [r, T] under the reference policy; None for no KL term.
     """
     logp = torch.where(mask, logp, old_logp)  # padding has ratio 1 and no gradient
     if settings.level == "sequence":

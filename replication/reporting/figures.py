@@ -16,9 +16,8 @@ from replication.reporting.results import Arm
 
 
 def training_tokens(arm: Arm) -> np.ndarray:
-    """[S, steps] tokens generated up to and with each step, erased ones included."""
-    per_row = [[r["completion_tokens"] + r["erased_tokens"] for r in rows] for rows in arm.history]
-    return np.cumsum(np.array(per_row) * arm.rollout_rows, axis=1)
+    """[S, steps] tokens generated up to and with each step: kept, erased, and put aside by dynamic sampling."""
+    return np.cumsum(np.array([[row["generated_tokens"] for row in rows] for rows in arm.history]), axis=1)
 
 
 def learning_curves(arms: Sequence[Arm], path: Path) -> None:

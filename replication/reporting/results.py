@@ -28,7 +28,6 @@ class Arm:
     passed: dict[Cell, np.ndarray]  # [S, P] whether one of the samples is correct
     tokens: dict[Cell, np.ndarray]  # [S, P] tokens a sample, erased ones included
     history: list[list[dict[str, float]]]  # a seed's training steps; none for the untrained policy
-    rollout_rows: int  # completions a training step
 
     def cells(self) -> list[Cell]:
         """The benchmarks and modes that every seed was evaluated on."""
@@ -57,7 +56,6 @@ def read_arm(runs: Path, model: str, algorithm: str) -> Arm:
             )
     columns = {cell: np.array(values) for cell, values in per_cell.items()}  # [S, P, 3]
     trained = [runs / "train" / model / algorithm / folder.name for folder in folders if algorithm != UNTRAINED]
-    settings = [json.loads((folder / "run.json").read_text())["settings"] for folder in trained]
     return Arm(
         model=model,
         algorithm=algorithm,
@@ -67,7 +65,6 @@ def read_arm(runs: Path, model: str, algorithm: str) -> Arm:
         passed={cell: v[..., 1] for cell, v in columns.items()},
         tokens={cell: v[..., 2] for cell, v in columns.items()},
         history=[_lines(folder / "history.jsonl") for folder in trained],
-        rollout_rows=settings[0]["train"]["prompts"] * settings[0]["rollout"]["group_size"] if settings else 0,
     )
 
 

@@ -1,6 +1,7 @@
-"""Write the goldens of TRL's and verl's losses and advantages. Runs in a virtual environment of their own
-(docs/objectives.md), never imports `replication`, and copies no loss: TRL's are those of a real GRPOTrainer, verl's those
-of its core_algos.
+"""Write the goldens of TRL's and verl's losses and advantages.
+
+Runs in a virtual environment of their own (docs/objectives.md), never imports `replication`, and copies no loss: TRL's
+are those of a real GRPOTrainer, verl's those of its core_algos.
 
     python tests/goldens/make_goldens.py tests/goldens
 """
@@ -190,7 +191,15 @@ def trl_goldens() -> dict[str, Any]:
                     advantages[trainer.scale_rewards] = rollout["advantages"].view(3, 4).tolist()
                 loss = trl_loss(trainer, t)
                 cases.append(case("corrected_kl" if corrected else "plain", at, settings, loss, t["logp"]))
-    return {"advantages": advantages, "cases": cases}
+    return {"advantages": advantages, "overlong": trl_overlong(), "cases": cases}
+
+
+def trl_overlong() -> dict[str, Any]:
+    from trl.rewards import get_soft_overlong_punishment
+
+    length, longest, buffer = [3, 80, 81, 95, 100], 100, 20
+    penalty = get_soft_overlong_punishment(longest, buffer)(completion_ids=[[1] * n for n in length])
+    return {"length": length, "longest": longest, "buffer": buffer, "penalty": penalty}
 
 
 def verl_core() -> tuple[Any, Any]:
@@ -233,12 +242,12 @@ def verl_goldens() -> dict[str, Any]:
     cases = []
     for at in grid():
         algorithm, mask, advantage, beta = at
-        for variant in ("plain", "dual_clip", "local"):  # see docs/objectives.md
-            dual_clip = VERL[algorithm]["loss_mode"] == "vanilla"
-            if variant == "dual_clip" and (not dual_clip or beta) or variant == "local" and beta:
+        vanilla = VERL[algorithm]["loss_mode"] == "vanilla"
+        for variant in ("plain",) if beta else ("plain", "dual_clip", "local"):  # docs/objectives.md
+            if variant == "dual_clip" and not vanilla:
                 continue
             settings: dict[str, Any] = dict(VERL[algorithm])
-            if dual_clip:
+            if vanilla:
                 settings["clip_ratio_c"] = 3.0 if variant == "dual_clip" else NO_DUAL_CLIP
             t = tensors(mask, advantage)
             known = {k: v for k, v in settings.items() if k != "loss_mode"}

@@ -32,9 +32,7 @@ def write_run(runs, algorithm, seed, correct, steps=2):
         return
     trained = runs / "train/toy" / algorithm / str(seed)
     trained.mkdir(parents=True)
-    settings = {"train": {"prompts": 3}, "rollout": {"group_size": 2}}
-    (trained / "run.json").write_text(json.dumps({"settings": settings}))
-    row = {"completion_tokens": 10.0, "erased_tokens": 2.5, "reward_plain": 0.5}
+    row = {"generated_tokens": 75.0, "reward_plain": 0.5}
     (trained / "history.jsonl").write_text("".join(json.dumps({**row, "step": s + 1.0}) + "\n" for s in range(steps)))
 
 
