@@ -23,8 +23,8 @@ FAMILIES = {
 }
 
 
-def small_model(family: str = "qwen3", seed: int = 0):
+def small_model(family: str = "qwen3", seed: int = 0, positions: int = 256):
     """A causal LM of the family with random weights."""
     model, config, extra = FAMILIES[family]
     torch.manual_seed(seed)
-    return model(config(**SIZE, **extra)).eval()
+    return model(config(**{**SIZE, "max_position_embeddings": positions}, **extra)).eval()

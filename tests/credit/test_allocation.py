@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from small_models import FAMILIES, small_model
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from replication.credit.allocation import allocation_weights, answer_attention, segment_mass
 
@@ -54,3 +55,31 @@ def test_the_model_is_left_as_it_was():
     with pytest.raises(IndexError):
         answer_attention(model, torch.tensor([[99]]), torch.tensor([0]), torch.tensor([1]))
     assert model.config._attn_implementation == before
+
+
+class Largest(TorchDispatchMode):
+    """The number of elements of the largest tensor that any operation makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.size = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        tensors = [x for x in torch.utils._pytree.tree_leaves(out) if isinstance(x, torch.Tensor)]
+        held = [x.untyped_storage().nbytes() // x.element_size() for x in tensors]
+        self.size = max([self.size, *held])
+        return out
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_memory_grows_with_the_text_not_with_its_square(family):
+    """No tensor of the pass, the model's own included, has T x T elements; twice the text, twice the largest tensor."""
+    sizes = {}
+    for t in (512, 1024, 2048):
+        model = small_model(family, positions=4096)
+        with Largest() as largest:
+            answer_attention(model, torch.full((1, t), 5), torch.tensor([t - 8]), torch.tensor([t]))
+        sizes[t] = largest.size
+    assert sizes[512] < 512 * 512
+    assert sizes[1024] <= 2.01 * sizes[512] and sizes[2048] <= 2.01 * sizes[1024]
