@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.scratch/dvc
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install repro study test check clean
+.PHONY: install repro study test check clean oracle
 
 install: $(STAMP)
 
@@ -43,6 +43,13 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy replication & types=$$!; \
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" && wait $$types
+
+# TRL and verl in an environment of their own; their losses must be the goldens that the tests compare with
+oracle: $(STAMP)
+	$(PYTHON) -m venv .venv-oracle
+	.venv-oracle/bin/pip install --quiet trl==1.16.0 torch==2.13.0 transformers==5.23.0 tensordict==0.15.3 omegaconf==2.3.1
+	.venv-oracle/bin/pip install --quiet --no-deps verl==0.9.1
+	REPLICATION_TRL_PYTHON=$(CURDIR)/.venv-oracle/bin/python $(BIN)/python -m pytest tests/objectives -m slow
 
 clean:
 	rm -rf .scratch runs/warmstart runs/train runs/evaluate data/tiny data/selfcheck

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from replication.evaluation.diagnostics import group_auc
 
 from experiments.study.cells import code_mark, counts, data_folder, draw, remember, remembered, warm_start, write
 from replication.cli import load_run
-from replication.config import Config, EvaluateConfig
+from replication.config import Config
 from replication.data.prepared import read_benchmarks
 from replication.data.sources import Problem
 from replication.data.tasks import TASKS
 from replication.data.template import prompt_ids
 from replication.errors import run_command
+from replication.evaluation.diagnostics import group_auc
 from replication.evaluation.metrics import majority_at_k, pass_at_k
 from replication.evaluation.samples import Sample
 from replication.policy import eos_ids, load_policy, use_machine
@@ -46,9 +46,7 @@ ERASURES: dict[str, dict[str, Any]] = {  # setting -> what it changes of the let
     "erased_cap_3": {"cap": 3},
     "erased_batch_baseline": {"baseline": "batch"},
     "erased_floor": {"floor": 1.0},
-    "erased_growth_0": {"growth": 0.0},
     "erased_absolute": {"baseline": "fixed", "level": 1.5, "growth": 0.0, "history": 0.0},
-    "erased_kappa_0.5": {"kappa": 0.5},
 }
 SPLITS = {"erased_segments_short": (42, 3), "erased_segments_long": (14, 9), "erased_segments_longest": (6, 21)}
 
@@ -65,8 +63,6 @@ def settings_of(config: Config) -> dict[str, tuple[str, Config]]:
     for name, (segments, tokens) in SPLITS.items():
         rollout = replace(config.rollout, segments=segments, segment_tokens=tokens)
         out[name] = "erased", replace(config, rollout=rollout)
-    cool: EvaluateConfig = replace(config.evaluate, temperature=0.7)
-    out["erased_temperature_0.7"] = "erased", replace(config, evaluate=cool)
     return out
 
 
@@ -79,8 +75,9 @@ def votes(samples: Sequence[Sample]) -> dict[str, Any]:
         right.setdefault(s.problem, []).append(s.verdict == "correct")
     total = torch.tensor([sum(hits) for hits in right.values()])
     drawn = len(samples) // len(total)
+    rows = list(answers.values())
     majority = {
-        str(k): round(float(np.mean([majority_at_k(answers[p], right[p], k) for p in answers])), 5) for k in VOTES
+        str(k): round(float(majority_at_k(rows, torch.tensor(list(right.values())), k).mean()), 5) for k in VOTES
     }
     best = {str(k): round(float(pass_at_k(total, drawn, k).mean()), 5) for k in VOTES}
     return {"majority": majority, "best": best}

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from replication.evaluation.metrics import AvgAtK, PassAtK, pass_at_k
+from replication.evaluation.metrics import AvgAtK, PassAtK, majority_at_k, pass_at_k
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
@@ -32,3 +32,31 @@ def test_metrics_accumulate_over_batches():
         passed.update(torch.tensor(batch))
     assert float(average.compute()) == pytest.approx(0.5)
     assert float(passed.compute()) == pytest.approx(2 / 3)
+
+
+ANSWERS = [["7", "7", "3", None], ["1", "2", "2", "2"], [None, None, None, None]]
+CORRECT = torch.tensor([[True, True, False, False], [True, False, False, False], [False] * 4])
+
+
+def test_majority_of_all_samples_is_exact():
+    assert majority_at_k(ANSWERS, CORRECT, 4).tolist() == [1.0, 0.0, 0.0]
+    tie = majority_at_k([["5", "8", "8", "5"]], torch.tensor([[True, False, False, True]]), 4)
+    assert tie.tolist() == [0.5]
+
+
+def test_majority_of_one_is_the_average():
+    assert majority_at_k(ANSWERS, CORRECT, 1).tolist() == [0.5, 0.25, 0.0]
+
+
+def test_majority_of_some_is_near_the_mean_over_all_subsets():
+    """Two votes of 7 (right), 7, 3 and none."""
+    pairs = list(combinations(range(4), 2))
+    value = {(0, 1): 1.0, (0, 2): 0.5, (1, 2): 0.5, (0, 3): 1.0, (1, 3): 1.0, (2, 3): 0.0}
+    want = sum(value[pair] for pair in pairs) / len(pairs)
+    got = majority_at_k(ANSWERS[:1], CORRECT[:1], 2, draws=20_000)
+    assert float(got) == pytest.approx(want, abs=0.01)
+
+
+def test_majority_needs_as_many_samples():
+    with pytest.raises(ValueError, match="Maj@5"):
+        majority_at_k(ANSWERS, CORRECT, 5)
