@@ -83,9 +83,11 @@ def main() -> None:
         (new / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     for name, modes in metrics.items():
         for mode, m in modes.items():
+            auc = "undefined" if m["auc"] is None else f"{m['auc']:.2f}"
             print(
                 f"{name} {mode}: Avg@{m['samples']:.0f} {m['avg']:.3f}, Pass@{m['samples']:.0f} {m['pass']:.3f}, "
-                f"{m['tokens']:.1f} tokens a sample of which {m['erased_tokens']:.1f} erased"
+                f"{m['tokens']:.1f} tokens a sample of which {m['erased_tokens']:.1f} erased, "
+                f"AUC of U for wrong samples {auc}"
             )
     print(f"-> {out}")
 

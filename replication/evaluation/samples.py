@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from replication.evaluation.diagnostics import group_auc
 from replication.evaluation.metrics import AvgAtK, PassAtK
 
 
@@ -29,9 +31,12 @@ class Sample:
     text: str
 
 
-def summarise(samples: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """benchmark -> mode -> metrics: avg, pass, tokens a sample (kept and erased), rates. See docs/glossary.md."""
-    table: dict[str, dict[str, dict[str, float]]] = {}
+def summarise(samples: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """benchmark -> mode -> metrics: avg, pass, tokens a sample (kept and erased), rates, AUC. See docs/glossary.md.
+
+    A problem's samples stand together, in order.
+    """
+    table: dict[str, dict[str, dict[str, float | None]]] = {}
     for name, mode in sorted({(s["benchmark"], s["mode"]) for s in samples}):
         rows = [s for s in samples if (s["benchmark"], s["mode"]) == (name, mode)]
         correct = torch.tensor(list(correct_by_problem(rows).values()))
@@ -39,6 +44,7 @@ def summarise(samples: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[
         average.update(correct)
         passed.update(correct)
         n = len(rows)
+        uncertainty = torch.tensor([s["uncertainty"] for s in rows]).view(correct.shape)
         table.setdefault(name, {})[mode] = {
             "avg": float(average.compute()),
             "pass": float(passed.compute()),
@@ -47,6 +53,7 @@ def summarise(samples: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[
             "tokens": sum(s["tokens"] + s["erased_tokens"] for s in rows) / n,
             "erased_tokens": sum(s["erased_tokens"] for s in rows) / n,
             "erasures": sum(s["erasures"] for s in rows) / n,
+            "auc": None if math.isnan(auc := group_auc(uncertainty, ~correct)) else auc,
             "truncated": sum(not s["ended"] for s in rows) / n,
             "no_answer": sum(s["verdict"] == "no answer" for s in rows) / n,
             "timed_out": sum(s["verdict"] == "timed out" for s in rows) / n,

@@ -1,0 +1,131 @@
+"""The study's cells as arrays, and the comparisons that the page makes of them. S seeds, P problems."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from replication.errors import UserError
+from replication.evaluation.statistics import Interval, seed_interval
+
+
+@dataclass
+class Arm:
+    """All seeds of one algorithm on one task."""
+
+    name: str
+    plain: np.ndarray  # [S] accuracy with erasure off, after the training
+    erased: np.ndarray  # [S] with erasure on
+    curves: list[np.ndarray]  # a seed's [V, 2]: tokens generated so far, plain held-out accuracy
+    silent: float  # share of groups without signal, mean over steps and seeds
+    erasure_rate: float
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """[S] tokens that the training generated: kept, erased, and put aside by dynamic sampling."""
+        return np.array([curve[-1, 0] for curve in self.curves])
+
+
+@dataclass
+class Task:
+    """One task: its trained arms, and what the untrained policies do under other sampling."""
+
+    name: str
+    arms: dict[str, Arm]
+    settings: list[dict[str, Any]]  # a seed's settings of inference.json; empty where it was not run
+    auc: dict[str, float]  # reading -> AUC of U for the first wrong segment, mean over seeds and segments
+
+    def untrained(self, setting: str, key: str = "accuracy") -> np.ndarray:
+        """[S] accuracy or tokens a sample of a sampling setting."""
+        if key == "accuracy":
+            return np.array([np.mean(seed[setting]["correct"]) / 16 for seed in self.settings])
+        return np.array([seed[setting][key] for seed in self.settings])
+
+
+def read(folder: Path) -> list[Task]:
+    """Every task of which there is a cell.
+
+    Raises:
+        UserError: there are none, or one cannot be read.
+    """
+    tasks = []
+    for path in sorted(p for p in folder.glob("*") if p.is_dir()):
+        try:
+            cells = {cell.stem: json.loads(cell.read_text()) for cell in sorted(path.glob("*.json"))}
+            inference = cells.pop("inference", {"seeds": []})["seeds"]
+            task = Task(path.name, {}, [seed["settings"] for seed in inference], _auc(inference))
+            start = task.untrained("plain") if inference else None
+            task.arms = {name: _arm(name, cell["seeds"], start) for name, cell in cells.items()}
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}: a cell of the study cannot be read ({error!r}): remove it, `make study`"
+            ) from None
+        tasks.append(task)
+    if not tasks:
+        raise UserError(f"{folder} holds no cells of the study: run `make study`")
+    return tasks
+
+
+def _auc(inference: list[dict[str, Any]]) -> dict[str, float]:
+    readings = inference[0]["auc"] if inference else {}
+    return {r: float(np.mean([x for s in inference for x in s["auc"][r] if x is not None])) for r in readings}
+
+
+def _arm(name: str, seeds: list[dict[str, Any]], start: np.ndarray | None) -> Arm:
+    curves = []
+    for i, seed in enumerate(seeds):
+        spent = np.cumsum([row["generated_tokens"] for row in seed["history"]])
+        points = [(0.0, start[i])] if start is not None else []
+        points += [(t, row["heldout"]) for t, row in zip(spent, seed["history"], strict=True) if "heldout" in row]
+        points = [point for point in points if point[0] < spent[-1]]
+        curves.append(np.array([*points, (spent[-1], np.mean(seed["plain"]["correct"]) / 16)]))
+    rows = [row for seed in seeds for row in seed["history"]]
+    return Arm(
+        name,
+        plain=np.array([np.mean(seed["plain"]["correct"]) / 16 for seed in seeds]),
+        erased=np.array([np.mean(seed["erased"]["correct"]) / 16 for seed in seeds]),
+        curves=curves,
+        silent=float(np.mean([row["groups_without_signal"] for row in rows])),
+        erasure_rate=float(np.mean([row["erasure_rate"] for row in rows])),
+    )
+
+
+def at_equal_steps(arm: Arm, other: Arm, mode: str = "plain") -> Interval:
+    """Accuracy of one arm minus another's after the same number of steps, paired by seed (and so by warm start)."""
+    return seed_interval(getattr(arm, mode) - getattr(other, mode))
+
+
+def at_equal_tokens(arm: Arm, other: Arm) -> Interval:
+    """Plain held-out accuracy of one arm minus another's when both have generated as many tokens, paired by seed: the
+    curves, linear between the validated steps, at the total of whoever generated less."""
+    differences = []
+    for mine, theirs in zip(arm.curves, other.curves, strict=True):
+        budget = min(mine[-1, 0], theirs[-1, 0])
+        differences.append(np.interp(budget, *mine.T) - np.interp(budget, *theirs.T))
+    return seed_interval(np.array(differences))
+
+
+def of_several(task: Task, setting: str, kind: str, tokens: np.ndarray) -> np.ndarray:
+    """[S] majority vote (`majority`) or best-of-n (`best`) of a setting for so many tokens a problem.
+
+    A budget between two numbers of samples is met by drawing the smaller or the larger at random: linear in between.
+
+    Args:
+        tokens: [S] budget of each seed.
+    """
+    out = []
+    for seed, budget in zip(task.settings, tokens, strict=True):
+        found = seed[setting]
+        votes = sorted(int(k) for k in found[kind])
+        out.append(np.interp(budget / found["tokens"], votes, [found[kind][str(k)] for k in votes]))
+    return np.array(out)
+
+
+def best_temperature(task: Task) -> str:
+    """The sampling temperature with the highest accuracy, 1 (`plain`) included."""
+    names = [name for name in task.settings[0] if name == "plain" or name.startswith("temperature")]
+    return max(names, key=lambda name: float(task.untrained(name).mean()))

@@ -1,0 +1,109 @@
+"""The study's comparisons on made-up cells whose numbers are known."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments.study import cells, report
+from experiments.study.compare import at_equal_steps, at_equal_tokens, best_temperature, of_several, read
+from experiments.study.page import best_extension, page, planned, summary
+from replication.errors import UserError
+
+
+def trained(plain, heldout, tokens=100.0, erased=16):
+    """A seed: two steps of `tokens` tokens, validated after the first; two problems of 16 samples."""
+    rows = [{"step": s, "generated_tokens": tokens, "groups_without_signal": 0.5, "erasure_rate": 0.25} for s in (1, 2)]
+    rows[0]["heldout"] = heldout
+    return {
+        "seed": 0,
+        "history": rows,
+        "plain": {"correct": plain, "tokens": 10.0},
+        "erased": {"correct": [erased, erased], "tokens": 15.0},
+    }
+
+
+def sampled(hits, tokens):
+    counts = {"correct": [hits, hits], "tokens": tokens}
+    return {**counts, "majority": {"1": hits / 16, "2": hits / 16, "4": 0.9}, "best": {"1": 0.25, "2": 0.5, "4": 1.0}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    base = {"task": "toy", "samples": 16, "problems": 2}
+    settings = {"plain": sampled(4, 10.0), "temperature_0.5": sampled(6, 10.0), "erased": sampled(8, 15.0)}
+    both = [{"seed": i, "settings": settings, "auc": {"surprisal": [0.8, None, 0.9]}} for i in (0, 1)]
+    files = {
+        "grpo": [trained([4, 8], 0.3), trained([8, 8], 0.4)],  # 0.375 and 0.5 after 200 tokens
+        "e3rl_mixed": [trained([8, 8], 0.4, 200.0), trained([12, 8], 0.5, 200.0)],  # 0.5 and 0.625 after 400
+        "inference": both,
+    }
+    for name, seeds in files.items():
+        cells.write(tmp_path / "toy" / f"{name}.json", {**base, "seeds": seeds})
+    return tmp_path
+
+
+def test_equal_steps_pair_the_seeds(folder):
+    arms = read(folder)[0].arms
+    assert at_equal_steps(arms["e3rl_mixed"], arms["grpo"]).mean == pytest.approx(0.125)
+    assert at_equal_steps(arms["e3rl_mixed"], arms["grpo"], "erased").mean == 0
+
+
+def test_equal_tokens_read_the_curve_at_the_smaller_total(folder):
+    """GRPO's 200 tokens: the other's validated point, 0.4 and 0.5, against GRPO's final 0.375 and 0.5."""
+    arms = read(folder)[0].arms
+    assert at_equal_tokens(arms["e3rl_mixed"], arms["grpo"]).mean == pytest.approx((0.025 + 0.0) / 2)
+    assert at_equal_tokens(arms["grpo"], arms["e3rl_mixed"]).mean == pytest.approx(-0.0125)
+
+
+def test_curves_start_at_the_untrained_policy(folder):
+    curve = read(folder)[0].arms["grpo"].curves[0]
+    np.testing.assert_allclose(curve, [[0.0, 0.25], [100.0, 0.3], [200.0, 0.375]])
+
+
+def test_several_samples_at_equal_tokens(folder):
+    task = read(folder)[0]
+    budget = np.array([15.0, 30.0])  # 1.5 and 3 plain samples
+    np.testing.assert_allclose(of_several(task, "plain", "best", budget), [0.375, 0.75])
+    assert best_temperature(task) == "temperature_0.5"
+    assert task.auc == {"surprisal": pytest.approx(0.85)}
+
+
+def test_the_page_says_what_was_not_run(folder):
+    task = read(folder)[0]
+    task.auc["entropy"] = 0.5
+    text = page([task])
+    assert "e3rl_contrastive" in text.split("**Not run on toy:** ")[1].split(".")[0]
+    assert "training: e3rl_mixed against grpo, equal steps | yes: +0.125 [+0.125, +0.125]" in text
+    assert "training: e3rl_mixed against grpo_cool, equal steps | not run" in text
+    assert best_extension([task])[0] == "e3rl_mixed"
+    assert summary([task])["toy"]["grpo"]["plain"]["mean"] == pytest.approx(0.4375)
+
+
+def test_every_planned_arm_is_an_algorithm():
+    import yaml
+    from commands import ROOT
+
+    algorithms = yaml.safe_load((ROOT / "params.yaml").read_text())["algorithms"]
+    stages = (ROOT / "experiments/study/dvc.yaml").read_text()
+    for name in ("recurrence", "selfcheck"):
+        task = type("Task", (), {"name": name})
+        for arm in planned(task):
+            assert arm in algorithms and arm in stages, arm
+
+
+def test_a_broken_cell_is_named(folder):
+    (folder / "toy/dapo.json").write_text(json.dumps({"task": "toy", "seeds": [{}]}))
+    with pytest.raises(UserError, match="toy: a cell of the study cannot be read"):
+        read(folder)
+    with pytest.raises(UserError, match="holds no cells"):
+        read(folder / "nothing")
+
+
+def test_the_committed_page_is_made_of_the_committed_cells(tmp_path, monkeypatch):
+    from commands import ROOT
+
+    monkeypatch.setattr("sys.argv", ["report", "--cells", str(ROOT / "reports/study"), "--out", str(tmp_path)])
+    report.main()
+    assert (tmp_path / "study.md").read_text() == (ROOT / "reports/study.md").read_text()
+    assert (tmp_path / "study.json").read_text() == (ROOT / "reports/study.json").read_text()
