@@ -86,11 +86,8 @@ def training(task: Task) -> str:
             "" if rival is None or arm is rival else signed(compare(arm, rival))
             for rival, compare in ((grpo, at_equal_steps), (grpo, at_equal_tokens), (cool, at_equal_tokens))
         ]
-        rows.append(
-            [name, f"{arm.tokens.mean() / 1e6:.2f}", str(seed_interval(arm.plain)), str(seed_interval(arm.erased))]
-            + gains
-            + [f"{arm.silent:.2f}", f"{arm.erasure_rate:.2f}"]
-        )
+        spent, rates = f"{arm.tokens.mean() / 1e6:.2f}", (f"{arm.silent:.2f}", f"{arm.erasure_rate:.2f}")
+        rows.append([name, spent, str(seed_interval(arm.plain)), str(seed_interval(arm.erased)), *gains, *rates])
     return f"### Training\n\n{markdown_table(header, rows)}\n\n![Held-out accuracy](figures/study_{task.name}.png)"
 
 

@@ -62,7 +62,7 @@ def verdict(gain: Interval, margin: float = 0.02) -> str:
         margin: the smallest gain that would matter.
 
     Returns:
-        `reproduced` where the gain is above 0, `not reproduced` where one of `margin` is ruled out, else `underpowered`.
+        `reproduced` where the gain is above 0, `not reproduced` where one of `margin` is ruled out, or `underpowered`.
     """
     if gain.low > 0:
         return "reproduced"
