@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.scratch/dvc
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install repro study test check clean oracle
+.PHONY: install repro study test check clean oracle mutants
 
 install: $(STAMP)
 
@@ -50,6 +50,10 @@ oracle: $(STAMP)
 	.venv-oracle/bin/pip install --quiet trl==1.16.0 torch==2.13.0 transformers==5.23.0 tensordict==0.15.3 omegaconf==2.3.1
 	.venv-oracle/bin/pip install --quiet --no-deps verl==0.9.1
 	REPLICATION_TRL_PYTHON=$(CURDIR)/.venv-oracle/bin/python $(BIN)/python -m pytest tests/objectives -m slow
+
+# plants errors in the equations; a test must notice each one
+mutants: $(STAMP)
+	$(BIN)/python tests/mutants/run.py
 
 clean:
 	rm -rf .scratch runs/warmstart runs/train runs/evaluate data/tiny data/selfcheck

@@ -1,0 +1,97 @@
+"""The planted errors: what is changed where, and the tests that must notice."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    what: str
+    file: str  # under replication/
+    before: str  # occurs once in it
+    after: str
+    tests: str  # file or folder under tests/
+
+
+UNCERTAINTY, THRESHOLD, ENGINE = "rollout/uncertainty.py", "rollout/threshold.py", "rollout/engine.py"
+ADVANTAGE, ALLOCATION, LOSSES = "credit/advantage.py", "credit/allocation.py", "objectives/losses.py"
+NORMALISE, OBJECTIVE, METRICS = "objectives/normalise.py", "objectives/objective.py", "evaluation/metrics.py"
+T_UNCERTAINTY, T_THRESHOLD, T_ENGINE = (f"rollout/test_{name}.py" for name in ("uncertainty", "threshold", "engine"))
+T_ADVANTAGE, T_ALLOCATION, T_ASSIGN = (f"credit/test_{name}.py" for name in ("advantage", "allocation", "assign"))
+T_LOSSES, T_MODULE, T_STEP = "objectives/test_losses.py", "training/test_module.py", "training/test_step.py"
+
+MUTANTS = [
+    # uncertainty
+    Mutant("sign of the surprisal", UNCERTAINTY, "return -logp.gather", "return logp.gather", T_UNCERTAINTY),
+    Mutant("sign of the entropy", UNCERTAINTY, "return torch.special.entr(", "return -torch.special.entr(", T_UNCERTAINTY),
+    Mutant("window one token short", UNCERTAINTY, "pad(total, (window, 0))", "pad(total, (window - 1, 0))", T_UNCERTAINTY),
+    Mutant("full window at the start", UNCERTAINTY, ".clamp(max=window)\n", ".clamp(min=window, max=window)\n", T_UNCERTAINTY),
+    Mutant("fall for rise", UNCERTAINTY, "mean[:, 1:] - mean[:, :-1]", "mean[:, :-1] - mean[:, 1:]", T_UNCERTAINTY),
+    Mutant("segment one token long", UNCERTAINTY, "(t < end[:, None])", "(t <= end[:, None])", T_UNCERTAINTY),
+    Mutant("segment starts late", UNCERTAINTY, "(t >= start[:, None])", "(t > start[:, None])", T_UNCERTAINTY),
+    Mutant("max of the average", UNCERTAINTY, "torch.where(inside, h, -torch.inf)", "torch.where(inside, mean, -torch.inf)", T_UNCERTAINTY),
+    Mutant("max and rise swapped", UNCERTAINTY, "w_max * extreme + w_rise * anomaly", "w_rise * extreme + w_max * anomaly", T_UNCERTAINTY),
+    # threshold
+    Mutant("statistics without the mask", THRESHOLD, "count = mask.sum(-1).clamp(min=1)", "count = x.shape[-1]", T_THRESHOLD),
+    Mutant("sample std in the threshold", THRESHOLD, ".sum(-1) / count).sqrt()", ".sum(-1) / (count - 1)).sqrt()", T_THRESHOLD),
+    Mutant("sign of kappa", THRESHOLD, "mean + kappa * std", "mean - kappa * std", T_THRESHOLD),
+    Mutant("sign of the growth", THRESHOLD, "torch.exp(growth * erasures)", "torch.exp(-growth * erasures)", T_THRESHOLD),
+    Mutant("linear growth", THRESHOLD, "torch.exp(growth * erasures)", "1 + growth * erasures", T_THRESHOLD),
+    Mutant("sign of phi", THRESHOLD, "1 + strength * torch.tanh(z)", "1 - strength * torch.tanh(z)", T_THRESHOLD),
+    Mutant("erases the certain", THRESHOLD, "(u > threshold.clamp", "(u < threshold.clamp", T_THRESHOLD),
+    Mutant("cap off by one", THRESHOLD, "(erasures < cap)", "(erasures <= cap)", T_THRESHOLD),
+    Mutant("no floor", THRESHOLD, "threshold.clamp(min=floor)", "threshold", T_THRESHOLD),
+    Mutant("running average turned round", THRESHOLD, "decay * before + (1 - decay) * now", "(1 - decay) * before + decay * now", T_THRESHOLD),
+    # rollout
+    Mutant("rollback one token short", ENGINE, "self.length[rows] = self.start[rows, n]  # the rollback", "self.length[rows] = self.start[rows, n] + 1", T_ENGINE),
+    Mutant("no erasure is counted", ENGINE, "self.erasures[rows, n] += 1", "self.erasures[rows, n] += 0 * n", T_ENGINE),
+    Mutant("history of the last segment only", ENGINE, "(self.history[rows, n] * n + self.u[rows, n].nan_to_num()) / (n + 1)", "self.u[rows, n].nan_to_num()", T_ENGINE),
+    Mutant("same random numbers for every attempt", ENGINE, "uniforms(self.keys[rows], n, self.erasures[rows, n], t)", "uniforms(self.keys[rows], n, 0 * n, t)", T_ENGINE),
+    Mutant("last attempt for the first", ENGINE, "torch.where(first.isnan(), u, first)", "u", T_ENGINE),
+    Mutant("baseline over segments", ENGINE, ".transpose(1, 2)  # [S, N, scope]", ".mean(2, keepdim=True).expand(-1, -1, self.first_u.shape[1]).transpose(1, 2)", T_ENGINE),
+    Mutant("cool members scored cool", ENGINE, "self.logp[rows, t] = -token_surprisal(logp, token)", "self.logp[rows, t] = -token_surprisal(drawn, token)", T_ENGINE),
+    Mutant("position off by one", ENGINE, "positions = self.prompt_size[rows] + t - 1", "positions = self.prompt_size[rows] + t", T_ENGINE),
+    Mutant("a token sees the next", "rollout/cache.py", "<= positions[:, None, :, None]", "<= positions[:, None, :, None] + 1", "rollout/test_cache.py"),
+    Mutant("segment of a token off by one", "rollout/trace.py", "(t[:, None] >= self.start[:, None])", "(t[:, None] > self.start[:, None])", T_ENGINE),
+    Mutant("segment of a token counts absent ones", "rollout/trace.py", "(t[:, None] >= self.start[:, None]) & begun[:, None]", "(t[:, None] >= self.start[:, None])", T_MODULE),
+    # credit
+    Mutant("population std in the advantage", ADVANTAGE, "(count - 1).clamp(min=1)", "count.clamp(min=1)", T_ADVANTAGE),
+    Mutant("population std in GRPO's advantage", ADVANTAGE, "reward.std(1, keepdim=True)", "reward.std(1, keepdim=True, correction=0)", T_ADVANTAGE),
+    Mutant("mean over the batch", ADVANTAGE, "reward.mean(1, keepdim=True)", "reward.mean(0, keepdim=True)", T_ADVANTAGE),
+    Mutant("absent members in the mean", ADVANTAGE, "count = present.sum(1) + negatives", "count = present.shape[1] + negatives", T_ADVANTAGE),
+    Mutant("equal rewards are not silenced", ADVANTAGE, "(highest > lowest) & (count > 1)", "count > 1", T_ADVANTAGE),
+    Mutant("erased attempts are not in the std", ADVANTAGE, " + negatives * mean.square()", "", T_ADVANTAGE),
+    Mutant("erased attempts are rewarded", ADVANTAGE, "(-mean / divisor)", "(mean / divisor)", T_ADVANTAGE),
+    Mutant("rejection for acceptance", ADVANTAGE, "accepted / (accepted + (erasures * mine).sum(1))", "(erasures * mine).sum(1) / (accepted + (erasures * mine).sum(1))", T_ADVANTAGE),
+    Mutant("weights that sum to 1", ALLOCATION, "share * present.sum(1, keepdim=True)", "share", T_ALLOCATION),
+    Mutant("mass not divided by length", ALLOCATION, "mass / tokens.clamp(min=1)", "mass", T_ALLOCATION),
+    Mutant("tau multiplies", ALLOCATION, ".log() / tau", ".log() * tau", T_ALLOCATION),
+    Mutant("first layer for the last", ALLOCATION, "module.layer_idx == last", "module.layer_idx == 0", T_ALLOCATION),
+    Mutant("queries see the future", ALLOCATION, "<= at[..., None]  # [R, W, S]", "<= at[..., None] + 1", T_ALLOCATION),
+    Mutant("wrong key head", ALLOCATION, "key[:, head // share]", "key[:, head % key.shape[1]]", T_ALLOCATION),
+    Mutant("sign of the overlong penalty", "credit/reward.py", "(-over / (buffer * longest))", "(over / (buffer * longest))", "credit/test_reward.py"),
+    Mutant("plain members weighed by acceptance", "credit/assign.py", "torch.where(erasable[..., None], members * rate[:, None], members)", "members * rate[:, None]", T_ASSIGN),
+    # objective
+    Mutant("ratio turned round", LOSSES, "torch.exp(logp - old_logp)", "torch.exp(old_logp - logp)", T_LOSSES),
+    Mutant("sign of the loss", LOSSES, "return -torch.minimum(", "return torch.minimum(", T_LOSSES),
+    Mutant("the optimistic bound", LOSSES, "-torch.minimum(ratio", "-torch.maximum(ratio", T_LOSSES),
+    Mutant("clips swapped", LOSSES, "ratio.clamp(1 - clip_low, 1 + clip_high)", "ratio.clamp(1 - clip_high, 1 + clip_low)", T_LOSSES),
+    Mutant("KL turned round", LOSSES, "\n    d = reference_logp - logp", "\n    d = logp - reference_logp", T_LOSSES),
+    Mutant("padding in the sequence's ratio", LOSSES, ".masked_fill(~mask, 0.0)\n", "\n", T_LOSSES),
+    Mutant("sum for the mean of log-ratios", LOSSES, " / mask.sum(1, keepdim=True).clamp(min=1))", ")", T_LOSSES),
+    Mutant("SAPO's temperatures swapped", LOSSES, "torch.where(advantage > 0, tau_positive, tau_negative)", "torch.where(advantage > 0, tau_negative, tau_positive)", T_LOSSES),
+    Mutant("mean over the micro-batch", NORMALISE, ".clamp(min=1) / rows", ".clamp(min=1) / len(mask)", T_LOSSES),
+    Mutant("row sum over the tensor's width", NORMALISE, "mask / (rows * longest)", "mask / (rows * mask.shape[1])", T_LOSSES),
+    Mutant("gradients on padding", OBJECTIVE, "logp = torch.where(mask, logp, old_logp)", "logp = logp + 0.0", "objectives/test_objective.py"),
+    Mutant("no KL in the loss", OBJECTIVE, "loss + settings.kl * kl", "loss", "objectives/test_objective.py"),
+    # training
+    Mutant("logits of the token itself", "training/logprobs.py", "(at - 1)[..., None]", "at[..., None]", T_STEP),
+    Mutant("erased tokens in the normaliser", "training/module.py", "mask = seqs.token_mask & ~seqs.erased[:, None]", "mask = seqs.token_mask", T_MODULE),
+    Mutant("attempts with the members' advantage", "training/module.py", "erased[group, segment][:, None]", "members[group, segment][:, None]", T_MODULE),
+    Mutant("attention of all segments", "training/module.py", "rollout.segments[index, None] - 1", "0 * rollout.segments[index, None]", T_MODULE),
+    Mutant("attempts without their prefix", "training/batch.py", "*kept[row][:start]", "*kept[row][:0]", T_STEP),
+    # metrics
+    Mutant("Pass@k with replacement", METRICS, "(1 - correct.double()[:, None] / drawn)", "(1 - correct.double()[:, None] / n + 0 * drawn)", "evaluation/test_metrics.py"),
+    Mutant("abstentions vote", METRICS, "winners = (counts == counts.amax(-1, keepdim=True)) & (counts > 0)", "winners = counts >= 0", "evaluation/test_metrics.py"),
+    Mutant("AUC across groups", "evaluation/diagnostics.py", "float(above[pairs].mean())", "float(above.mean())", "evaluation/test_diagnostics.py"),
+]  # fmt: skip
