@@ -36,7 +36,7 @@ class Task:
 
     name: str
     arms: dict[str, Arm]
-    settings: list[dict[str, Any]]  # a seed's settings of inference.json; empty where it was not run
+    settings: list[dict[str, Any]]  # a seed's sampling settings; empty where the controls were not run
     auc: dict[str, float]  # reading -> AUC of U for the first wrong segment, mean over seeds and segments
 
     def untrained(self, setting: str, key: str = "accuracy") -> np.ndarray:
@@ -56,7 +56,10 @@ def read(folder: Path) -> list[Task]:
     for path in sorted(p for p in folder.glob("*") if p.is_dir()):
         try:
             cells = {cell.stem: json.loads(cell.read_text()) for cell in sorted(path.glob("*.json"))}
-            inference = cells.pop("inference", {"seeds": []})["seeds"]
+            nothing: dict[str, Any] = {"seeds": []}
+            inference = cells.pop("untrained_controls", nothing)["seeds"]
+            for seed, more in zip(inference, cells.pop("untrained_ablations", nothing)["seeds"], strict=False):
+                seed["settings"] |= more["settings"]
             task = Task(path.name, {}, [seed["settings"] for seed in inference], _auc(inference))
             start = task.untrained("plain") if inference else None
             task.arms = {name: _arm(name, cell["seeds"], start) for name, cell in cells.items()}

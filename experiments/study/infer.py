@@ -1,7 +1,8 @@
-"""`python -m experiments.study.infer --model study_recurrence`: the untrained policies under many sampling settings.
+"""`python -m experiments.study.infer --model study_recurrence --part controls`: the untrained policies, sampled.
 
-Erasing with each of the paper's ablations, against what a sceptic asks for: lower temperatures, best-of-n and majority.
-Writes reports/study/<task>/inference.json. Killed at any moment, the same command goes on with the next seed.
+The controls are what a sceptic asks for: lower temperatures, best-of-n and majority, beside erasing by the letter, by
+the other reading of the uncertainty and by an absolute threshold. The ablations are the paper's. Writes
+reports/study/<task>/untrained_<part>.json. Killed at any moment, the same command goes on with the next seed.
 """
 
 from __future__ import annotations
@@ -51,8 +52,11 @@ ERASURES: dict[str, dict[str, Any]] = {  # setting -> what it changes of the let
 SPLITS = {"erased_segments_short": (42, 3), "erased_segments_long": (14, 9), "erased_segments_longest": (6, 21)}
 
 
-def settings_of(config: Config) -> dict[str, tuple[str, Config]]:
-    """Name -> (mode, settings) of everything that is sampled."""
+CONTROLS = ("erased", "erased_other_uncertainty", "erased_absolute")  # the other erasures are ablations
+
+
+def settings_of(config: Config, part: str) -> dict[str, tuple[str, Config]]:
+    """Name -> (mode, settings) of everything that is sampled in a part."""
     other = "entropy" if config.erasure.uncertainty == "surprisal" else "surprisal"
     out = {"plain": ("plain", config)}
     for t in TEMPERATURES:
@@ -63,7 +67,9 @@ def settings_of(config: Config) -> dict[str, tuple[str, Config]]:
     for name, (segments, tokens) in SPLITS.items():
         rollout = replace(config.rollout, segments=segments, segment_tokens=tokens)
         out[name] = "erased", replace(config, rollout=rollout)
-    return out
+    return {
+        name: found for name, found in out.items() if (part == "controls") == (name in CONTROLS or found[0] == "plain")
+    }
 
 
 def votes(samples: Sequence[Sample]) -> dict[str, Any]:
@@ -113,36 +119,42 @@ def auc(policy: Any, tokenizer: Any, config: Config, problems: Sequence[Problem]
     return out
 
 
-def infer_seed(model: str, seed: int) -> dict[str, Any]:
-    """All settings on one seed's warm start, unless an earlier, interrupted run of this command already did."""
+def infer_seed(model: str, part: str, seed: int) -> dict[str, Any]:
+    """All settings of a part on one seed's warm start, unless an interrupted run of this command already did."""
     sections = ["data", "policy", "rollout", "erasure", "evaluate"]
     config = load_run(sections, ["--model", model]).config
-    name, mark = f"{model}-inference-{seed}", code_mark(config.fingerprint(*sections), str(seed))
+    name, mark = f"{model}-untrained-{part}-{seed}", code_mark(config.fingerprint(*sections), str(seed))
     if (known := remembered(name, mark)) is not None:
         return known
     use_machine(config.policy)
     policy, tokenizer = load_policy(warm_start(model, seed))
     problems = read_benchmarks(data_folder(model))["heldout"]
     settings: dict[str, Any] = {}
-    for setting, (mode, chosen) in settings_of(config).items():
+    for setting, (mode, chosen) in settings_of(config, part).items():
         samples = draw(policy, tokenizer, chosen, problems, mode)
         settings[setting] = counts(samples)
         if setting == "erased" or mode == "plain":
             settings[setting] |= votes(samples)
         print(f"{model} seed {seed} {setting}: {np.mean(settings[setting]['correct']) / 16:.3f}", flush=True)
-    found = {"seed": seed, "settings": settings, "auc": auc(policy, tokenizer, config, problems, seed)}
+    found = {"seed": seed, "settings": settings}
+    if part == "controls":
+        found["auc"] = auc(policy, tokenizer, config, problems, seed)
     return remember(name, mark, found)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Sample the untrained policies of the study under many settings.")
     parser.add_argument("--model", required=True)
+    parser.add_argument("--part", required=True, choices=["controls", "ablations"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("reports/study"))
     arguments = parser.parse_args()
-    seeds = [infer_seed(arguments.model, seed) for seed in range(arguments.seeds)]
+    seeds = [infer_seed(arguments.model, arguments.part, seed) for seed in range(arguments.seeds)]
     task = arguments.model.removeprefix("study_")
-    write(arguments.out / task / "inference.json", {"task": task, "samples": 16, "problems": 256, "seeds": seeds})
+    write(
+        arguments.out / task / f"untrained_{arguments.part}.json",
+        {"task": task, "samples": 16, "problems": 256, "seeds": seeds},
+    )
 
 
 if __name__ == "__main__":

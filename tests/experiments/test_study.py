@@ -36,7 +36,7 @@ def folder(tmp_path):
     files = {
         "grpo": [trained([4, 8], 0.3), trained([8, 8], 0.4)],  # 0.375 and 0.5 after 200 tokens
         "e3rl_mixed": [trained([8, 8], 0.4, 200.0), trained([12, 8], 0.5, 200.0)],  # 0.5 and 0.625 after 400
-        "inference": both,
+        "untrained_controls": both,
     }
     for name, seeds in files.items():
         cells.write(tmp_path / "toy" / f"{name}.json", {**base, "seeds": seeds})

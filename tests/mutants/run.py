@@ -1,69 +1,90 @@
 """`make mutants`: plant each error of table.py in a copy of the code, and see that a test notices.
 
 Prints a line a mutant and `mutants killed: K of N`; fails where one survives, where the text of one is no longer in the
-code, or where the tests fail without any.
+code, or where the tests fail without any. Each runs in a process that is forked after the slow imports.
 """
 
 from __future__ import annotations
 
+import io
+import multiprocessing
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from queue import Queue
+from typing import Any
 
+os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
+import lightning.pytorch  # noqa: E402, F401  slow to import, as the next two; nothing here may import `replication`
+import pytest  # noqa: E402
+import small_models  # noqa: E402, F401
 from mutants.table import MUTANTS, Mutant  # noqa: E402
 
-
-def run_tests(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
-    """The fast tests of some files, over the copy's code, up to the first failure."""
-    argv = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", *(f"tests/{test}" for test in tests)]
-    env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(argv, cwd=copy, env=env, capture_output=True, text=True)
+PATIENCE = 300  # seconds until the tests of a mutant that loops for ever count as failed
 
 
-def try_mutant(mutant: Mutant, copies: Queue[Path]) -> tuple[bool, str]:
-    """Whether a test fails under the mutant, and which."""
-    copy = copies.get()
-    path = copy / "replication" / mutant.file
-    original = path.read_text()
-    if original.count(mutant.before) != 1:
-        copies.put(copy)
-        return False, f"stale: {mutant.before!r} is not once in replication/{mutant.file}"
-    path.write_text(original.replace(mutant.before, mutant.after))
-    done = run_tests(copy, mutant.tests)
-    path.write_text(original)
-    copies.put(copy)
-    failed = [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return done.returncode == 1, failed[0] if failed else f"no test of tests/{mutant.tests} noticed"
+class FirstFailure:
+    """A pytest plugin that remembers the first test that failed."""
+
+    name = ""
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed and not self.name:
+            self.name = report.nodeid
+
+
+def expire(*_: Any) -> None:
+    raise TimeoutError(f"more than {PATIENCE} seconds")
+
+
+def try_mutant(mutant: Mutant) -> tuple[int, str]:
+    """pytest's exit status over a copy of the code with the mutant in it, and the first test that failed or, where
+    none did, what pytest said."""
+    sys.dont_write_bytecode = True
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("replication", "tests"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("params.yaml", "pyproject.toml"):
+            shutil.copy(ROOT / name, copy)
+        path = copy / "replication" / mutant.file
+        path.write_text(path.read_text().replace(mutant.before, mutant.after))
+        os.chdir(copy)
+        sys.path.insert(0, str(copy))
+        signal.signal(signal.SIGALRM, expire)
+        signal.alarm(PATIENCE)
+        failure = FirstFailure()
+        with redirect_stdout(io.StringIO()) as said, redirect_stderr(said):
+            status = pytest.main(["-x", "-m", "not slow", f"tests/{mutant.tests}"], plugins=[failure])
+        signal.alarm(0)
+        os.chdir(ROOT)
+    return int(status), failure.name or said.getvalue()[-2000:]
 
 
 def main() -> None:
-    copies: Queue[Path] = Queue()
-    jobs = min(2, os.cpu_count() or 1)
-    with tempfile.TemporaryDirectory() as folder:
-        for i in range(jobs):
-            copy = Path(folder) / str(i)
-            for name in ("replication", "tests"):
-                shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-            for name in ("params.yaml", "pyproject.toml"):
-                shutil.copy(ROOT / name, copy)
-            copies.put(copy)
-        healthy = run_tests(Path(folder) / "0", *sorted({m.tests for m in MUTANTS}))
-        if healthy.returncode:
-            sys.exit(f"the tests fail without any mutant:\n{healthy.stdout[-2000:]}")
-        killed = 0
-        with ThreadPoolExecutor(jobs) as pool:
-            results = pool.map(lambda mutant: try_mutant(mutant, copies), MUTANTS)
-            for mutant, (dead, how) in zip(MUTANTS, results, strict=True):
-                killed += dead
-                print(f"{'killed  ' if dead else 'SURVIVED'} {mutant.file}: {mutant.what} ({how})", flush=True)
+    stale = [m for m in MUTANTS if (ROOT / "replication" / m.file).read_text().count(m.before) != 1]
+    for mutant in stale:
+        print(f"replication/{mutant.file}: {mutant.what}: {mutant.before!r} is not in it exactly once")
+    if stale:
+        sys.exit("the table of mutants is stale: tests/mutants/table.py")
+    healthy = [Mutant("nothing", "__init__.py", "", "", tests) for tests in sorted({m.tests for m in MUTANTS})]
+    killed = 0
+    with multiprocessing.get_context("fork").Pool(min(2, os.cpu_count() or 1), maxtasksperchild=1) as pool:
+        for mutant, (status, how) in zip(healthy, pool.imap(try_mutant, healthy), strict=True):
+            if status:
+                sys.exit(f"tests/{mutant.tests} fails without any mutant: {how}")
+        print(f"{len(healthy)} files of tests pass without any mutant", flush=True)
+        for mutant, (status, how) in zip(MUTANTS, pool.imap(try_mutant, MUTANTS), strict=True):
+            dead = status == pytest.ExitCode.TESTS_FAILED
+            killed += dead
+            verdict = f"killed by {how}" if dead else f"SURVIVED tests/{mutant.tests} (pytest's exit status {status})"
+            print(f"{mutant.file}: {mutant.what}: {verdict}", flush=True)
     print(f"mutants killed: {killed} of {len(MUTANTS)}")
     sys.exit(killed < len(MUTANTS))
 

@@ -44,7 +44,7 @@ MUTANTS = [
     Mutant("running average turned round", THRESHOLD, "decay * before + (1 - decay) * now", "(1 - decay) * before + decay * now", T_THRESHOLD),
     # rollout
     Mutant("rollback one token short", ENGINE, "self.length[rows] = self.start[rows, n]  # the rollback", "self.length[rows] = self.start[rows, n] + 1", T_ENGINE),
-    Mutant("no erasure is counted", ENGINE, "self.erasures[rows, n] += 1", "self.erasures[rows, n] += 0 * n", T_ENGINE),
+    Mutant("an erasure counts twice", ENGINE, "self.erasures[rows, n] += 1", "self.erasures[rows, n] += 2", T_ENGINE),
     Mutant("history of the last segment only", ENGINE, "(self.history[rows, n] * n + self.u[rows, n].nan_to_num()) / (n + 1)", "self.u[rows, n].nan_to_num()", T_ENGINE),
     Mutant("same random numbers for every attempt", ENGINE, "uniforms(self.keys[rows], n, self.erasures[rows, n], t)", "uniforms(self.keys[rows], n, 0 * n, t)", T_ENGINE),
     Mutant("last attempt for the first", ENGINE, "torch.where(first.isnan(), u, first)", "u", T_ENGINE),
