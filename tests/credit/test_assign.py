@@ -72,3 +72,9 @@ def test_overlong_completions_lose_reward():
     settings = CreditConfig(advantage="group", scale="none", overlong_buffer=0.5, overlong_penalty=0.6)
     got, _ = assign_credit(settings, rollout(), CORRECT, None)
     close(got[:, 0], [0.4 - 0.8 / 3, -0.6 - 0.8 / 3, 1.0 - 0.8 / 3])  # rewards 0.4, -0.6, 1.0
+
+
+def test_overlong_completions_lose_reward_in_every_segment():
+    settings = CreditConfig(scale="none", allocation="uniform", overlong_buffer=0.5, overlong_penalty=0.6)
+    got, _ = assign_credit(settings, rollout(), CORRECT, None)  # returns 0.4, -0.6, 1.0 in each segment they have
+    close(got, [[0.4 - 0.8 / 3, 0.5], [-0.6 - 0.8 / 3, -0.5], [1.0 - 0.8 / 3, 0.0]])

@@ -249,3 +249,36 @@ def test_groups_can_be_picked_and_put_together(erased):
     assert again.prompts == erased.prompts and torch.equal(again.tokens, erased.tokens)
     assert sorted(again.attempts) == sorted(erased.attempts)
     assert torch.equal(again.erased_tokens, erased.erased_tokens)
+
+
+def test_the_entropy_reading_judges_by_entropies(model):
+    done = run(model, erasure=ErasureConfig(**{**vars(ERASED), "uncertainty": "entropy"}))
+    assert done.attempts
+    for row in range(12):
+        for n in range(int(done.segments[row])):
+            span = done.start[row, n][None], done.start[row, n + 1][None]
+            want = segment_uncertainty(done.entropy[row][None], *span, 3, 1.0, 0.5, 0.5)
+            assert float(done.u[row, n]) == pytest.approx(float(want), rel=1e-5)
+
+
+def test_the_last_members_are_the_cool_ones(model):
+    """Drawn at a temperature of nearly 0, three of four write the likeliest text; the first does not."""
+    settings = RolloutConfig(**{**vars(ROLLOUT), "cool_fraction": 0.75, "cool_temperature": 1e-4})
+    for warm, *cool in run(model, rollout=settings).tokens.view(3, 4, -1):
+        assert all(torch.equal(text, cool[0]) for text in cool) and not torch.equal(warm, cool[0])
+
+
+def test_segments_of_uneven_length():
+    """Rows of 6 and 3 tokens; what stands after a row's last segment is left over from nothing."""
+    both = Rollout(
+        group_size=2,
+        prompts=[[5]],
+        **{name: torch.zeros(2, 7) for name in ("tokens", "logp", "entropy")},
+        length=torch.tensor([6, 3]),
+        **{name: torch.tensor([True, False]) for name in ("ended", "erasable")},
+        start=torch.tensor([[0, 1, 5, 6], [0, 3, 0, 0]]),
+        segments=torch.tensor([3, 1]),
+        **{name: torch.zeros(2, 3) for name in ("erasures", "first_u", "u", "theta")},
+        attempts=[],
+    )
+    assert both.segment_of.tolist() == [[0, 1, 1, 1, 1, 2, -1], [0, 0, 0, -1, -1, -1, -1]]

@@ -1,14 +1,22 @@
 """Parts of the training step on a small model."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 from small_models import small_model
 
-from replication.config import ErasureConfig, RolloutConfig
+from replication.config import Config, CreditConfig, ErasureConfig, ObjectiveConfig, RolloutConfig, TrainConfig
+from replication.credit.assign import assign_credit
 from replication.data.module import problems_of, share
 from replication.rollout.engine import roll_out
-from replication.training.batch import idle, micro_batches, sequences
+from replication.training.accumulate import optimizer_step
+from replication.training.batch import MicroBatch, idle, micro_batches, sequences
 from replication.training.logprobs import completion_logp
+from replication.training.metrics import StepMetrics
+from replication.training.module import E3RLModule
+from replication.training.sampler import Sampler
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
 
@@ -118,3 +126,157 @@ def test_minibatches_hold_the_same_problems_on_any_number_of_processes(world):
     for minibatch in range(2):
         together = sorted(x for mine in shares for i, x in enumerate(mine) if i % 2 == minibatch)
         assert together == slots[minibatch::2]
+
+
+CORRECT = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+ALONE = SimpleNamespace(reduce=lambda tensor, reduce_op: tensor, root_device="cpu")  # a strategy of one process
+
+
+def module(**sections) -> E3RLModule:
+    rollout = RolloutConfig(group_size=2, segments=3, segment_tokens=4, temperature=0.7)
+    config = Config(rollout=rollout, **{"train": TrainConfig(prompts=3, minibatches=3, micro_rows=2), **sections})
+    made = E3RLModule(config, small_model(), SimpleNamespace(pad_token_id=0), [], 0)
+    made._trainer = SimpleNamespace(strategy=ALONE, world_size=1)
+    return made
+
+
+def test_the_loss_is_the_weighted_sum_of_token_losses_at_the_sampling_temperature(rollout):
+    """Every token by hand: the clipped surrogate against the sampler, and the KL term to the reference."""
+    made = module(objective=ObjectiveConfig(clip_low=0.1, clip_high=0.3, kl=0.5))
+    seqs = sequences(rollout, 0, attempts=True)
+    torch.manual_seed(0)
+    advantage, weight = torch.randn(seqs.tokens.shape), torch.rand(seqs.tokens.shape) * seqs.token_mask
+    seqs.old_logp = seqs.old_logp + 0.3 * torch.randn(seqs.tokens.shape)
+    reference = seqs.old_logp + 0.3 * torch.randn(seqs.tokens.shape)
+    want = 0.0
+    for row in range(len(seqs.ids)):
+        with torch.no_grad():
+            logp = torch.log_softmax(made.policy(seqs.ids[row, : seqs.size[row]][None]).logits[0] / 0.7, -1)
+        for t in range(int(seqs.token_mask[row].sum())):
+            mine = float(logp[seqs.at[row, t] - 1, seqs.tokens[row, t]])
+            ratio, a = math.exp(mine - float(seqs.old_logp[row, t])), float(advantage[row, t])
+            d = float(reference[row, t]) - mine
+            loss = -min(ratio * a, max(0.9, min(1.3, ratio)) * a) + 0.5 * (math.exp(d) - d - 1)
+            want += float(weight[row, t]) * loss
+    assert float(made(MicroBatch(seqs, advantage, weight, reference)).detach()) == pytest.approx(want, rel=1e-5)
+
+
+def test_the_reference_stays_where_the_policy_was(rollout):
+    made = module(objective=ObjectiveConfig(kl=0.5))
+    with torch.no_grad():
+        made.policy.get_output_embeddings().weight.mul_(2)
+    seqs = sequences(rollout, 0)
+    want, _ = completion_logp(small_model(), seqs.ids, seqs.at, seqs.tokens, 0.7)
+    m = seqs.token_mask
+    torch.testing.assert_close(made.reference_logp(seqs)[m], want[m], rtol=1e-5, atol=1e-5)
+
+
+def test_the_answers_attention_shares_the_reward(rollout):
+    made, seqs = module(), sequences(rollout, 0)
+    got = made.credit(rollout, seqs, CORRECT)
+    mass = made.answer_mass(rollout, seqs)
+    members, _ = assign_credit(CreditConfig(), rollout, CORRECT, mass)
+    even, _ = assign_credit(CreditConfig(), rollout, CORRECT, None)
+    assert not torch.allclose(members, even)
+    for row, t in seqs.token_mask.nonzero().tolist():
+        assert got[row, t] == members[row, t // 4]
+
+
+def test_every_row_is_trained_on_in_the_minibatch_of_its_problem(rollout, monkeypatch):
+    """Erased attempts go where their completion goes; the completions' weights sum to 1; once an epoch."""
+    train = TrainConfig(prompts=3, minibatches=3, micro_rows=2, epochs=2)
+    made = module(train=train, credit=CreditConfig(allocation="uniform", negatives=True))
+    made.sampler = SimpleNamespace(step=lambda *_: (rollout, CORRECT))
+    made.set_learning_rate = made.report = lambda step: None
+    steps = []
+
+    def record(module, parts, grad_clip):
+        steps.append([part.sequences for part in parts])
+        kept = sum((part.weight * ~part.sequences.erased[:, None]).sum() for part in parts)
+        torch.testing.assert_close(kept, torch.tensor(1.0))
+        return torch.tensor(0.0)
+
+    monkeypatch.setattr("replication.training.module.optimizer_step", record)
+    made.training_step((0, [0, 1, 2], [0, 1, 2]), 0)
+    owners = [sorted(int(owner) for part in parts for owner in part.owner) for parts in steps]
+    assert rollout.attempts
+    rows = [*range(6), *(attempt.row for attempt in rollout.attempts)]
+    assert owners == [sorted(row for row in rows if row // 2 == problem) for problem in range(3)] * 2
+
+
+class Line:
+    """The loss of a micro-batch x is w x, on one of two processes, after a step that left a gradient behind."""
+
+    device = torch.device("cpu")
+    trainer = SimpleNamespace(strategy=SimpleNamespace(model=None), world_size=2)
+
+    def __init__(self):
+        self.w = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+        self.w.grad = torch.tensor([100.0, 100.0])
+        self.policy = SimpleNamespace(parameters=lambda: [self.w])
+        self.sgd = torch.optim.SGD([self.w], lr=1.0)
+
+    def optimizers(self):
+        return self.sgd
+
+    def manual_backward(self, loss):
+        loss.backward()
+
+    def __call__(self, x):
+        return self.w @ x
+
+
+@pytest.mark.parametrize(("clip", "step"), [(0.0, [6.0, 8.0]), (5.0, [3.0, 4.0]), (20.0, [6.0, 8.0])])
+def test_micro_batches_are_summed_over_processes_and_clipped_once(clip, step):
+    """Gradients (3, 0) and (0, 4), times the 2 processes that DDP takes the mean over: (6, 8), of norm 10."""
+    line = Line()
+    loss = optimizer_step(line, [torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])], clip)
+    assert float(loss) == pytest.approx(11.0)
+    torch.testing.assert_close(line.w.detach(), torch.tensor([1.0, 2.0]) - torch.tensor(step), rtol=1e-5, atol=1e-5)
+
+
+def test_the_learning_rate_warms_up_and_stays():
+    made = module(train=TrainConfig(lr=0.8, warmup=3))
+    group = {}
+    made.optimizers = lambda: SimpleNamespace(param_groups=[group])
+    for step, want in ((0, 0.2), (2, 0.6), (3, 0.8), (9, 0.8)):
+        made.set_learning_rate(step)
+        assert group["lr"] == pytest.approx(want)
+
+
+def test_metrics_are_means_over_completion_tokens_without_erased_ones():
+    part = SimpleNamespace(
+        token_mask=torch.tensor([[True, True], [True, False], [True, True]]), erased=torch.tensor([False, False, True])
+    )
+    metrics = StepMetrics()
+    metrics.add_mean("entropy", torch.tensor([[1.0, 2.0], [6.0, 50.0], [70.0, 90.0]]), part)
+    metrics.add_mean("entropy", torch.tensor([[3.0, 4.0], [4.0, 50.0], [70.0, 90.0]]), part)
+    assert metrics.reduce(ALONE) == {"entropy": pytest.approx(20 / 6)}
+
+
+def test_refills_replace_the_silent_slots_only(rollout):
+    """Slots 7, 8, 9 with verdicts 11, 10, 00: 7 and 9 draw again and get 00, 01; then 7 alone, which gets 11."""
+    calls, first = [], []
+    verdicts = [[[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]], [[1.0, 1.0]]]
+    groups = [[0, 1, 2], [1, 0], [2]]  # of the fixture, told apart by their prompts
+
+    def graded(step, slots, indices, running):
+        calls.append(list(slots))
+        return rollout.pick(groups[len(calls) - 1]), torch.tensor(verdicts[len(calls) - 1])
+
+    sampler = Sampler(
+        config=Config(train=TrainConfig(refills=2)),
+        policy=None,
+        tokenizer=None,
+        problems=range(50),
+        heldout=(),
+        seed=3,
+        grader=None,
+        metrics=SimpleNamespace(add_rollout=lambda done, correct: first.append(correct.tolist())),
+    )
+    sampler._groups = graded
+    done, correct = sampler.step(0, [7, 8, 9], [10, 11, 12], None)
+    assert calls == [[7, 8, 9], [7, 9], [7]]
+    assert correct.tolist() == [[1.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
+    assert done.prompts == [PROMPTS[2], PROMPTS[1], PROMPTS[0]]
+    assert first == [verdicts[0]]
