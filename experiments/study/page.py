@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from experiments.study.compare import Arm, Task, at_equal_steps, at_equal_tokens, best_temperature, of_several
 from replication.evaluation.statistics import Interval, seed_interval, verdict
 from replication.reporting.page import markdown_table
@@ -56,6 +58,12 @@ def signed(gain: Interval) -> str:
     return f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
 
 
+def accuracy(values: np.ndarray) -> str:
+    """An accuracy with its interval over the seeds, within 0 and 1."""
+    mean, low, high = seed_interval(values)
+    return str(Interval(mean, max(0.0, low), min(1.0, high)))
+
+
 def answer(gain: Interval) -> str:
     """Whether something pays, by its interval."""
     return "yes" if gain.low > 0 else "no" if gain.high < 0 else "undecided"
@@ -87,7 +95,7 @@ def training(task: Task) -> str:
             for rival, compare in ((grpo, at_equal_steps), (grpo, at_equal_tokens), (cool, at_equal_tokens))
         ]
         spent, rates = f"{arm.tokens.mean() / 1e6:.2f}", (f"{arm.silent:.2f}", f"{arm.erasure_rate:.2f}")
-        rows.append([name, spent, str(seed_interval(arm.plain)), str(seed_interval(arm.erased)), *gains, *rates])
+        rows.append([name, spent, accuracy(arm.plain), accuracy(arm.erased), *gains, *rates])
     return f"### Training\n\n{markdown_table(header, rows)}\n\n![Held-out accuracy](figures/study_{task.name}.png)"
 
 
@@ -100,10 +108,10 @@ def sampling(task: Task) -> str:
     header += ["best-of-n of plain at as many tokens", "majority of plain at as many tokens"]
     rows = []
     for name in task.settings[0]:
-        accuracy, tokens = task.untrained(name), task.untrained(name, "tokens")
+        right, tokens = task.untrained(name), task.untrained(name, "tokens")
         rows.append(
-            [name.replace("_", " "), f"{tokens.mean():.1f}", str(seed_interval(accuracy))]
-            + [signed(seed_interval(accuracy - task.untrained(other))) for other in ("plain", best)]
+            [name.replace("_", " "), f"{tokens.mean():.1f}", accuracy(right)]
+            + [signed(seed_interval(right - task.untrained(other))) for other in ("plain", best)]
             + [f"{of_several(task, 'plain', kind, tokens).mean():.3f}" for kind in ("best", "majority")]
         )
     found = {name: task.untrained("erased", "tokens") * 4 for name in ("majority", "best")}
@@ -183,7 +191,7 @@ def regimes(tasks: Sequence[Task]) -> str:
             cells.append(f"{answer(gain)}: {signed(gain)}")
         line(what, cells)
 
-    line("untrained, plain", [str(seed_interval(t.untrained("plain"))) if t.settings else "not run" for t in tasks])
+    line("untrained, plain", [accuracy(t.untrained("plain")) if t.settings else "not run" for t in tasks])
     for reading in ("surprisal", "entropy"):
         line(f"AUC of U ({reading})", [f"{t.auc[reading]:.3f}" if t.auc else "not run" for t in tasks])
     untrained("sampling: erased against plain", "plain")

@@ -14,9 +14,11 @@ class Mutant(NamedTuple):
 
 
 UNCERTAINTY, THRESHOLD, ENGINE = "rollout/uncertainty.py", "rollout/threshold.py", "rollout/engine.py"
+SAMPLING, MODULE, ACCUMULATE = "rollout/sampling.py", "training/module.py", "training/accumulate.py"
 ADVANTAGE, ALLOCATION, LOSSES = "credit/advantage.py", "credit/allocation.py", "objectives/losses.py"
 NORMALISE, OBJECTIVE, METRICS = "objectives/normalise.py", "objectives/objective.py", "evaluation/metrics.py"
 T_UNCERTAINTY, T_THRESHOLD, T_ENGINE = (f"rollout/test_{name}.py" for name in ("uncertainty", "threshold", "engine"))
+T_SAMPLING = "rollout/test_sampling.py"
 T_ADVANTAGE, T_ALLOCATION, T_ASSIGN = (f"credit/test_{name}.py" for name in ("advantage", "allocation", "assign"))
 T_LOSSES, T_MODULE, T_STEP = "objectives/test_losses.py", "training/test_module.py", "training/test_step.py"
 
@@ -31,6 +33,7 @@ MUTANTS = [
     Mutant("segment starts late", UNCERTAINTY, "(t >= start[:, None])", "(t > start[:, None])", T_UNCERTAINTY),
     Mutant("max of the average", UNCERTAINTY, "torch.where(inside, h, -torch.inf)", "torch.where(inside, mean, -torch.inf)", T_UNCERTAINTY),
     Mutant("max and rise swapped", UNCERTAINTY, "w_max * extreme + w_rise * anomaly", "w_rise * extreme + w_max * anomaly", T_UNCERTAINTY),
+    Mutant("sums in single precision", UNCERTAINTY, "h.cumsum(-1, dtype=torch.float64)", "h.cumsum(-1)", T_UNCERTAINTY),
     # threshold
     Mutant("statistics without the mask", THRESHOLD, "count = mask.sum(-1).clamp(min=1)", "count = x.shape[-1]", T_THRESHOLD),
     Mutant("sample std in the threshold", THRESHOLD, ".sum(-1) / count).sqrt()", ".sum(-1) / (count - 1)).sqrt()", T_THRESHOLD),
@@ -41,15 +44,24 @@ MUTANTS = [
     Mutant("erases the certain", THRESHOLD, "(u > threshold.clamp", "(u < threshold.clamp", T_THRESHOLD),
     Mutant("cap off by one", THRESHOLD, "(erasures < cap)", "(erasures <= cap)", T_THRESHOLD),
     Mutant("no floor", THRESHOLD, "threshold.clamp(min=floor)", "threshold", T_THRESHOLD),
+    Mutant("rounding decides", THRESHOLD, "(min=floor) + ROUNDING)", "(min=floor))", T_THRESHOLD),
     Mutant("running average turned round", THRESHOLD, "decay * before + (1 - decay) * now", "(1 - decay) * before + decay * now", T_THRESHOLD),
     # rollout
     Mutant("rollback one token short", ENGINE, "self.length[rows] = self.start[rows, n]  # the rollback", "self.length[rows] = self.start[rows, n] + 1", T_ENGINE),
     Mutant("an erasure counts twice", ENGINE, "self.erasures[rows, n] += 1", "self.erasures[rows, n] += 2", T_ENGINE),
     Mutant("history of the last segment only", ENGINE, "(self.history[rows, n] * n + self.u[rows, n].nan_to_num()) / (n + 1)", "self.u[rows, n].nan_to_num()", T_ENGINE),
+    Mutant("history holds the current segment", ENGINE, "history = self.history[members, n[:, None]]", "history = (self.history[members, n[:, None]] * n[:, None] + self.u[members, n[:, None]].nan_to_num()) / (n[:, None] + 1)", T_ENGINE),
+    Mutant("histories of members that ended", ENGINE, "history_modulation(history, reached,", "history_modulation(history, reached | True,", T_ENGINE),
+    Mutant("judged before all first attempts", ENGINE, "> self.segment)).nonzero()", ">= self.segment)).nonzero()", T_ENGINE),
+    Mutant("entropy reading ignored", ENGINE, "h = self.entropy[mine] if", "h = -self.logp[mine] if", T_ENGINE),
+    Mutant("one member too many erases", ENGINE, "member < int(erasure.fraction", "member <= int(erasure.fraction", T_ENGINE),
     Mutant("same random numbers for every attempt", ENGINE, "uniforms(self.keys[rows], n, self.erasures[rows, n], t)", "uniforms(self.keys[rows], n, 0 * n, t)", T_ENGINE),
     Mutant("last attempt for the first", ENGINE, "torch.where(first.isnan(), u, first)", "u", T_ENGINE),
     Mutant("baseline over segments", ENGINE, ".transpose(1, 2)  # [S, N, scope]", ".mean(2, keepdim=True).expand(-1, -1, self.first_u.shape[1]).transpose(1, 2)", T_ENGINE),
     Mutant("cool members scored cool", ENGINE, "self.logp[rows, t] = -token_surprisal(logp, token)", "self.logp[rows, t] = -token_surprisal(drawn, token)", T_ENGINE),
+    Mutant("one cool member too few", ENGINE, "member >= g - int(", "member > g - int(", T_ENGINE),
+    Mutant("temperature multiplies", SAMPLING, "logits.float() / temperature", "logits.float() * temperature", T_SAMPLING),
+    Mutant("draws the impossible", SAMPLING, "right=True", "right=False", T_SAMPLING),
     Mutant("position off by one", ENGINE, "positions = self.prompt_size[rows] + t - 1", "positions = self.prompt_size[rows] + t", T_ENGINE),
     Mutant("a token sees the next", "rollout/cache.py", "<= positions[:, None, :, None]", "<= positions[:, None, :, None] + 1", "rollout/test_cache.py"),
     Mutant("segment of a token off by one", "rollout/trace.py", "(t[:, None] >= self.start[:, None])", "(t[:, None] > self.start[:, None])", T_ENGINE),
@@ -71,6 +83,7 @@ MUTANTS = [
     Mutant("wrong key head", ALLOCATION, "key[:, head // share]", "key[:, head % key.shape[1]]", T_ALLOCATION),
     Mutant("sign of the overlong penalty", "credit/reward.py", "(-over / (buffer * longest))", "(over / (buffer * longest))", "credit/test_reward.py"),
     Mutant("plain members weighed by acceptance", "credit/assign.py", "torch.where(erasable[..., None], members * rate[:, None], members)", "members * rate[:, None]", T_ASSIGN),
+    Mutant("no overlong penalty in segments", "credit/assign.py", "returns = (reward.view", "returns = (correct.view", T_ASSIGN),
     # objective
     Mutant("ratio turned round", LOSSES, "torch.exp(logp - old_logp)", "torch.exp(old_logp - logp)", T_LOSSES),
     Mutant("sign of the loss", LOSSES, "return -torch.minimum(", "return torch.minimum(", T_LOSSES),
@@ -81,17 +94,35 @@ MUTANTS = [
     Mutant("sum for the mean of log-ratios", LOSSES, " / mask.sum(1, keepdim=True).clamp(min=1))", ")", T_LOSSES),
     Mutant("SAPO's temperatures swapped", LOSSES, "torch.where(advantage > 0, tau_positive, tau_negative)", "torch.where(advantage > 0, tau_negative, tau_positive)", T_LOSSES),
     Mutant("mean over the micro-batch", NORMALISE, ".clamp(min=1) / rows", ".clamp(min=1) / len(mask)", T_LOSSES),
+    Mutant("mean over tokens for that over rows", NORMALISE, "mask / mask.sum(1, keepdim=True).clamp(min=1) / rows", "mask * len(mask) / mask.sum().clamp(min=1) / rows", T_LOSSES),
+    Mutant("token mean over the micro-batch", NORMALISE, "mask / tokens.clamp(min=1)", "mask / mask.sum().clamp(min=1)", T_LOSSES),
     Mutant("row sum over the tensor's width", NORMALISE, "mask / (rows * longest)", "mask / (rows * mask.shape[1])", T_LOSSES),
     Mutant("gradients on padding", OBJECTIVE, "logp = torch.where(mask, logp, old_logp)", "logp = logp + 0.0", "objectives/test_objective.py"),
     Mutant("no KL in the loss", OBJECTIVE, "loss + settings.kl * kl", "loss", "objectives/test_objective.py"),
     # training
     Mutant("logits of the token itself", "training/logprobs.py", "(at - 1)[..., None]", "at[..., None]", T_STEP),
-    Mutant("erased tokens in the normaliser", "training/module.py", "mask = seqs.token_mask & ~seqs.erased[:, None]", "mask = seqs.token_mask", T_MODULE),
-    Mutant("attempts with the members' advantage", "training/module.py", "erased[group, segment][:, None]", "members[group, segment][:, None]", T_MODULE),
-    Mutant("attention of all segments", "training/module.py", "rollout.segments[index, None] - 1", "0 * rollout.segments[index, None]", T_MODULE),
+    Mutant("erased tokens in the normaliser", MODULE, "mask = seqs.token_mask & ~seqs.erased[:, None]", "mask = seqs.token_mask", T_MODULE),
+    Mutant("attempts with the members' advantage", MODULE, "erased[group, segment][:, None]", "members[group, segment][:, None]", T_MODULE),
+    Mutant("attention of all segments", MODULE, "rollout.segments[index, None] - 1", "0 * rollout.segments[index, None]", T_MODULE),
     Mutant("attempts without their prefix", "training/batch.py", "*kept[row][:start]", "*kept[row][:0]", T_STEP),
+    Mutant("the loss is not weighted", MODULE, "(out.loss * batch.weight).sum()", "(out.loss * part.token_mask).sum()", T_STEP),
+    Mutant("trained at temperature 1", MODULE, "part.tokens, self.config.rollout.temperature)", "part.tokens, 1.0)", T_STEP),
+    Mutant("ratio to the policy itself", MODULE, "logp, part.old_logp, batch.advantage", "logp, logp.detach(), batch.advantage", T_STEP),
+    Mutant("reference follows the policy", MODULE, "self.score(self.reference, part)", "self.score(self.policy, part)", T_STEP),
+    Mutant("attention mass is not used", MODULE, "self.answer_mass(rollout, seqs) if look_back else None", "None", T_STEP),
+    Mutant("minibatches of rows", MODULE, "[seqs.owner // g]  # [r]", "[seqs.owner % len(slots)]", T_STEP),
+    Mutant("no warm-up in the first step", MODULE, "min(1.0, (step + 1) / (train.warmup + 1))", "1.0", T_STEP),
+    Mutant("mean over processes", ACCUMULATE, "manual_backward(loss * world)", "manual_backward(loss)", T_STEP),
+    Mutant("gradients of the step before", ACCUMULATE, "        optimizer.zero_grad()", "        pass", T_STEP),
+    Mutant("gradient is not clipped", ACCUMULATE, "if grad_clip and not deepspeed", "if deepspeed", T_STEP),
+    Mutant("refills where there is signal", "training/sampler.py", "(correct == correct[:, :1]).all(1)", "(correct != correct[:, :1]).any(1)", T_STEP),
+    Mutant("refill in the wrong slot", "training/sampler.py", "order[i] = len(slots) + new", "order[new] = len(slots) + new", T_STEP),
     # metrics
     Mutant("Pass@k with replacement", METRICS, "(1 - correct.double()[:, None] / drawn)", "(1 - correct.double()[:, None] / n + 0 * drawn)", "evaluation/test_metrics.py"),
     Mutant("abstentions vote", METRICS, "winners = (counts == counts.amax(-1, keepdim=True)) & (counts > 0)", "winners = counts >= 0", "evaluation/test_metrics.py"),
     Mutant("AUC across groups", "evaluation/diagnostics.py", "float(above[pairs].mean())", "float(above.mean())", "evaluation/test_diagnostics.py"),
+    Mutant("erased tokens in the means", "training/metrics.py", "part.token_mask & ~part.erased[:, None]", "part.token_mask", T_STEP),
+    Mutant("KL of the step turned round", "training/metrics.py", "kl_k3(logp.detach(), part.old_logp)", "kl_k3(part.old_logp, logp.detach())", T_STEP),
+    Mutant("erasures of kept segments", "training/metrics.py", "rollout.segments.sum() + rollout.erasures.sum()", "rollout.segments.sum()", T_STEP),
+    Mutant("population std in the interval", "evaluation/statistics.py", "values.std(ddof=1)", "values.std()", "evaluation/test_statistics.py"),
 ]  # fmt: skip

@@ -74,3 +74,8 @@ def test_every_segment_of_rows_that_differ():
     close(got[0], [2.0, 5.0])
     close(got[1, :1], [3.0])
     assert got[1, 1].isnan()
+
+
+def test_the_moving_average_of_a_long_completion_is_exact():
+    h = torch.cat([torch.full((8192,), 7.3), torch.tensor([0.001, 0.002, 0.009])])
+    close(moving_average(h[None], 3)[0, -1:], [0.004])

@@ -10,6 +10,7 @@ from small_models import small_model
 from replication.config import Config, CreditConfig, ErasureConfig, ObjectiveConfig, RolloutConfig, TrainConfig
 from replication.credit.assign import assign_credit
 from replication.data.module import problems_of, share
+from replication.objectives.objective import TokenLoss
 from replication.rollout.engine import roll_out
 from replication.training.accumulate import optimizer_step
 from replication.training.batch import MicroBatch, idle, micro_batches, sequences
@@ -198,6 +199,7 @@ def test_every_row_is_trained_on_in_the_minibatch_of_its_problem(rollout, monkey
 
     monkeypatch.setattr("replication.training.module.optimizer_step", record)
     made.training_step((0, [0, 1, 2], [0, 1, 2]), 0)
+    assert not made.metrics.before_update  # what follows is no mismatch of sampler and trainer
     owners = [sorted(int(owner) for part in parts for owner in part.owner) for parts in steps]
     assert rollout.attempts
     rows = [*range(6), *(attempt.row for attempt in rollout.attempts)]
@@ -280,3 +282,46 @@ def test_refills_replace_the_silent_slots_only(rollout):
     assert correct.tolist() == [[1.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
     assert done.prompts == [PROMPTS[2], PROMPTS[1], PROMPTS[0]]
     assert first == [verdicts[0]]
+
+
+def test_metrics_of_a_rollout():
+    """Two groups of two; the second member of the first rolls out plainly, and the first of the second is cut off."""
+    rollout = SimpleNamespace(
+        length=torch.tensor([6, 2, 5, 7]),
+        ended=torch.tensor([True, True, False, True]),
+        erasable=torch.tensor([True, False, True, True]),
+        segments=torch.tensor([2, 1, 2, 2]),
+        erasures=torch.tensor([[3, 0], [0, 0], [1, 0], [0, 0]]),
+        erased_tokens=torch.tensor([9, 0, 4, 0]),
+    )
+    metrics = StepMetrics()
+    metrics.add_rollout(rollout, torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
+    want = {
+        "reward": 3 / 4,
+        "reward_std": 0.5 / 2,  # the population's
+        "groups_without_signal": 1 / 2,
+        "completion_tokens": 20 / 4,
+        "erased_tokens": 13 / 4,
+        "erasure_rate": 4 / 11,
+        "acceptance": (1 / 4 + 1 + 2 / 3 + 1) / 4,
+        "acceptance_below_half": 1 / 4,
+        "erased_rows": 2 / 4,
+        "truncated": 1 / 4,
+        "reward_erasable": 2 / 3,
+        "reward_plain": 1.0,
+    }
+    assert metrics.reduce(ALONE) == pytest.approx(want)
+
+
+def test_metrics_of_a_forward_pass():
+    """The mismatch is taken before the first update only; the step's KL is that of the new policy to the sampler."""
+    old, logp = torch.tensor([[-1.0, -2.0, -9.0]]), torch.tensor([[-1.5, -1.0, 0.0]])
+    part = SimpleNamespace(token_mask=torch.tensor([[True, True, False]]), erased=torch.tensor([False]), old_logp=old)
+    out = TokenLoss(logp, torch.tensor([[0.6, 2.7, 9.0]]), torch.tensor([[False, True, True]]), None)
+    metrics = StepMetrics()
+    metrics.add_tokens(part, logp, torch.tensor([[0.3, 0.4, 9.0]]), out)
+    metrics.before_update = False
+    metrics.add_tokens(part, logp + 5, torch.tensor([[0.3, 0.4, 9.0]]), out)
+    k3 = [math.exp(d) - d - 1 for d in (0.5, -1.0, -4.5, -6.0)]
+    want = {"entropy": 0.35, "ratio": 1.65, "clip_fraction": 0.5, "kl_step": sum(k3) / 4, "mismatch": 0.75}
+    assert metrics.reduce(ALONE) == pytest.approx(want)
