@@ -258,12 +258,13 @@ def test_metrics_are_means_over_completion_tokens_without_erased_ones():
 
 def test_refills_replace_the_silent_slots_only(rollout):
     """Slots 7, 8, 9 with verdicts 11, 10, 00: 7 and 9 draw again and get 00, 01; then 7 alone, which gets 11."""
-    calls, first = [], []
+    asked, calls, first = [[7, 8, 9], [7, 9], [7]], [], []
     verdicts = [[[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]], [[1.0, 1.0]]]
     groups = [[0, 1, 2], [1, 0], [2]]  # of the fixture, told apart by their prompts
 
     def graded(step, slots, indices, running):
         calls.append(list(slots))
+        assert calls == asked[: len(calls)]
         return rollout.pick(groups[len(calls) - 1]), torch.tensor(verdicts[len(calls) - 1])
 
     sampler = Sampler(
@@ -278,7 +279,7 @@ def test_refills_replace_the_silent_slots_only(rollout):
     )
     sampler._groups = graded
     done, correct = sampler.step(0, [7, 8, 9], [10, 11, 12], None)
-    assert calls == [[7, 8, 9], [7, 9], [7]]
+    assert calls == asked
     assert correct.tolist() == [[1.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
     assert done.prompts == [PROMPTS[2], PROMPTS[1], PROMPTS[0]]
     assert first == [verdicts[0]]
