@@ -74,6 +74,10 @@ def test_any_other_model_by_hub_id_or_folder(params, tmp_path):
         (["--policy.kv_heads", "3"], ["policy.kv_heads = 3", "divisor"]),
         (["--train.warmup", "-1"], ["train.warmup = -1"]),
         (["--evaluate.modes", "[]"], ["evaluate.modes", "plain, erased"]),
+        (
+            ["--credit.negatives", "true", "--credit.overlong_buffer", "0.2"],
+            ["credit.negatives = True", "overlong_buffer"],
+        ),
         (["--model", "ck/tiny"], ["ck/tiny", "rename"]),
         (["--rollout.max_rows", "3"], ["rollout.max_rows = 3", "rollout.group_size"]),
     ],

@@ -77,9 +77,9 @@ def write(path: Path, content: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def code_mark(*parts: str) -> str:
-    """Hash of the package's code and of the parts."""
+def code_mark(command: str, *parts: str) -> str:
+    """Hash of the package's code, of a command's own file and of this one, and of the parts."""
     digest = hashlib.sha256("\0".join(parts).encode())
-    for path in [*sorted(Path("replication").rglob("*.py")), *sorted(Path(__file__).parent.glob("*.py"))]:
+    for path in [*sorted(Path("replication").rglob("*.py")), Path(command), Path(__file__)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -23,6 +23,7 @@ class Arm:
     curves: list[np.ndarray]  # a seed's [V, 2]: tokens generated so far, plain held-out accuracy
     silent: float  # share of groups without signal, mean over steps and seeds
     erasure_rate: float
+    acceptance: float  # accepted over accepted and erased attempts, mean over steps and seeds
 
     @property
     def tokens(self) -> np.ndarray:
@@ -37,12 +38,13 @@ class Task:
     name: str
     arms: dict[str, Arm]
     settings: list[dict[str, Any]]  # a seed's sampling settings; empty where the controls were not run
-    auc: dict[str, float]  # reading -> AUC of U for the first wrong segment, mean over seeds and segments
+    auc: dict[str, np.ndarray]  # reading -> [S] AUC of U for the first wrong segment, mean over segments
+    samples: int  # of each problem
 
     def untrained(self, setting: str, key: str = "accuracy") -> np.ndarray:
         """[S] accuracy or tokens a sample of a sampling setting."""
         if key == "accuracy":
-            return np.array([np.mean(seed[setting]["correct"]) / 16 for seed in self.settings])
+            return np.array([np.mean(seed[setting]["correct"]) / self.samples for seed in self.settings])
         return np.array([seed[setting][key] for seed in self.settings])
 
 
@@ -53,16 +55,14 @@ def read(folder: Path) -> list[Task]:
         UserError: there are none, or one cannot be read.
     """
     tasks = []
-    for path in sorted(p for p in folder.glob("*") if p.is_dir()):
+    for path in sorted(p for p in folder.glob("*") if any(p.glob("*.json"))):
         try:
             cells = {cell.stem: json.loads(cell.read_text()) for cell in sorted(path.glob("*.json"))}
-            nothing: dict[str, Any] = {"seeds": []}
-            inference = cells.pop("untrained_controls", nothing)["seeds"]
-            for seed, more in zip(inference, cells.pop("untrained_ablations", nothing)["seeds"], strict=False):
-                seed["settings"] |= more["settings"]
-            task = Task(path.name, {}, [seed["settings"] for seed in inference], _auc(inference))
+            samples = next(iter(cells.values()))["samples"]
+            inference = _sampled(cells)
+            task = Task(path.name, {}, [seed["settings"] for seed in inference], _auc(inference), samples)
             start = task.untrained("plain") if inference else None
-            task.arms = {name: _arm(name, cell["seeds"], start) for name, cell in cells.items()}
+            task.arms = {name: _arm(name, cell["seeds"], start, samples) for name, cell in cells.items()}
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path}: a cell of the study cannot be read ({error!r}): remove it, `make study`"
@@ -73,27 +73,40 @@ def read(folder: Path) -> list[Task]:
     return tasks
 
 
-def _auc(inference: list[dict[str, Any]]) -> dict[str, float]:
+def _sampled(cells: dict[str, Any]) -> list[dict[str, Any]]:
+    """The untrained policies' seeds with the settings of every part; takes their cells out."""
+    parts = [cells.pop(name)["seeds"] for name in sorted(cells) if name.startswith("untrained_")]
+    seeds: dict[int, dict[str, Any]] = {}
+    for found in (found for part in parts for found in part):
+        seed = seeds.setdefault(found["seed"], {"settings": {}, "auc": {}})
+        seed["settings"] |= found["settings"]
+        seed["auc"] |= found.get("auc", {})
+    whole = [seeds[number] for number in sorted(seeds)]
+    return whole if all("plain" in seed["settings"] for seed in whole) else []
+
+
+def _auc(inference: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     readings = inference[0]["auc"] if inference else {}
-    return {r: float(np.mean([x for s in inference for x in s["auc"][r] if x is not None])) for r in readings}
+    return {r: np.array([np.mean([x for x in s["auc"][r] if x is not None]) for s in inference]) for r in readings}
 
 
-def _arm(name: str, seeds: list[dict[str, Any]], start: np.ndarray | None) -> Arm:
+def _arm(name: str, seeds: list[dict[str, Any]], start: np.ndarray | None, samples: int) -> Arm:
     curves = []
     for i, seed in enumerate(seeds):
         spent = np.cumsum([row["generated_tokens"] for row in seed["history"]])
         points = [(0.0, start[i])] if start is not None else []
         points += [(t, row["heldout"]) for t, row in zip(spent, seed["history"], strict=True) if "heldout" in row]
         points = [point for point in points if point[0] < spent[-1]]
-        curves.append(np.array([*points, (spent[-1], np.mean(seed["plain"]["correct"]) / 16)]))
+        curves.append(np.array([*points, (spent[-1], np.mean(seed["plain"]["correct"]) / samples)]))
     rows = [row for seed in seeds for row in seed["history"]]
     return Arm(
         name,
-        plain=np.array([np.mean(seed["plain"]["correct"]) / 16 for seed in seeds]),
-        erased=np.array([np.mean(seed["erased"]["correct"]) / 16 for seed in seeds]),
+        plain=np.array([np.mean(seed["plain"]["correct"]) / samples for seed in seeds]),
+        erased=np.array([np.mean(seed["erased"]["correct"]) / samples for seed in seeds]),
         curves=curves,
         silent=float(np.mean([row["groups_without_signal"] for row in rows])),
         erasure_rate=float(np.mean([row["erasure_rate"] for row in rows])),
+        acceptance=float(np.mean([row["acceptance"] for row in rows])),
     )
 
 

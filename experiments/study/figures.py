@@ -10,8 +10,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from experiments.study.arms import BASELINES, CONTROLS, EXTENSIONS
 from experiments.study.compare import Task
-from experiments.study.page import BASELINES, CONTROLS, EXTENSIONS
 
 
 def curves(task: Task, path: Path) -> None:

@@ -1,7 +1,8 @@
 """`python -m experiments.study.infer --model study_recurrence --part controls`: the untrained policies, sampled.
 
 The controls are what a sceptic asks for: lower temperatures, best-of-n and majority, beside erasing by the letter, by
-the other reading of the uncertainty and by an absolute threshold. The ablations are the paper's. Writes
+the other reading of the uncertainty and by an absolute threshold. `cooled` goes lower and erases at low temperatures:
+does erasing add anything to them? The ablations are the paper's. Writes
 reports/study/<task>/untrained_<part>.json. Killed at any moment, the same command goes on with the next seed.
 """
 
@@ -34,6 +35,7 @@ from replication.rollout.uncertainty import segment_uncertainties
 from replication.seeds import seed_for
 
 TEMPERATURES = (0.7, 0.5, 0.3)
+COLDEST = 0.1
 VOTES = (1, 2, 4, 8, 16)
 ERASURES: dict[str, dict[str, Any]] = {  # setting -> what it changes of the letter; None takes the other reading
     "erased": {},
@@ -67,6 +69,13 @@ def settings_of(config: Config, part: str) -> dict[str, tuple[str, Config]]:
     for name, (segments, tokens) in SPLITS.items():
         rollout = replace(config.rollout, segments=segments, segment_tokens=tokens)
         out[name] = "erased", replace(config, rollout=rollout)
+    if part == "cooled":
+        coldest = "plain", replace(config, evaluate=replace(config.evaluate, temperature=COLDEST))
+        return {f"temperature_{COLDEST}": coldest} | {
+            f"{name}_temperature_{t}": ("erased", replace(out[name][1], evaluate=out[f"temperature_{t}"][1].evaluate))
+            for name in ("erased", "erased_absolute")
+            for t in TEMPERATURES[1:]
+        }
     return {
         name: found for name, found in out.items() if (part == "controls") == (name in CONTROLS or found[0] == "plain")
     }
@@ -123,7 +132,7 @@ def infer_seed(model: str, part: str, seed: int) -> dict[str, Any]:
     """All settings of a part on one seed's warm start, unless an interrupted run of this command already did."""
     sections = ["data", "policy", "rollout", "erasure", "evaluate"]
     config = load_run(sections, ["--model", model]).config
-    name, mark = f"{model}-untrained-{part}-{seed}", code_mark(config.fingerprint(*sections), str(seed))
+    name, mark = f"{model}-untrained-{part}-{seed}", code_mark(__file__, config.fingerprint(*sections), str(seed))
     if (known := remembered(name, mark)) is not None:
         return known
     use_machine(config.policy)
@@ -145,7 +154,7 @@ def infer_seed(model: str, part: str, seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Sample the untrained policies of the study under many settings.")
     parser.add_argument("--model", required=True)
-    parser.add_argument("--part", required=True, choices=["controls", "ablations"])
+    parser.add_argument("--part", required=True, choices=["controls", "cooled", "ablations"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("reports/study"))
     arguments = parser.parse_args()

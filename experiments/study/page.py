@@ -4,31 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
+from experiments.study.ablations import ablations
+from experiments.study.arms import CONTROLS, EXTENSIONS, planned
 from experiments.study.compare import Arm, Task, at_equal_steps, at_equal_tokens, best_temperature, of_several
-from replication.evaluation.statistics import Interval, seed_interval, verdict
+from experiments.study.words import accuracy, answer, signed
+from replication.evaluation.statistics import seed_interval
 from replication.reporting.page import markdown_table
-
-BASELINES = ["grpo", "dr_grpo", "dapo", "gspo", "sapo"]
-CONTROLS = ["grpo_cool"]
-EXTENSIONS = ["e3rl_mixed", "e3rl_contrastive", "e3rl_mixed_absolute", "e3rl_contrastive_absolute", "e3rl_floor"]
-EXTENSIONS += ["e3rl_batch_baseline", "e3rl_running_baseline", "e3rl_acceptance"]
-ABLATIONS = {  # what is taken from the letter -> the paper's name of it; the sampling setting has the same suffix
-    "no_base": "without base uncertainty",
-    "max_only": "extreme deviation only",
-    "rise_only": "gradient anomaly only",
-    "fixed": "without group dynamics",
-    "frequency_only": "frequency penalty only",
-    "uniform": "without causal allocation",
-    "cap_1": "Erase@1",
-    "cap_3": "Erase@3",
-    "segments_short": "segments of 3 tokens",
-    "segments_long": "segments of 9 tokens",
-    "segments_longest": "segments of 21 tokens",
-    "entropy": "entropy for surprisal",
-    "surprisal": "surprisal for entropy",
-}
 
 OPENING = """# Study: where erasing pays
 
@@ -39,34 +20,6 @@ samples. Intervals are 95 %, Student's t over the seeds, paired by seed (and so 
 has erasure off, *erased* on, with the algorithm's own erasure settings. *Equal tokens*: plain held-out accuracy when
 both have generated as many tokens, erased ones counted. `e3rl` is the letter of the paper as we reconstruct it;
 everything with a suffix is an ablation or ours."""
-ABLATED = """## Ablations of the letter
-
-The letter (`e3rl`) minus the ablation at equal steps. The paper says that every one of these gains is positive.
-*Reproduced*: above 0. *Not reproduced*: a gain of 0.02 is ruled out. *Underpowered*: neither. Segments of a reasoning
-step (6 or 7 tokens) are the letter; all splits have 126 tokens."""
-
-
-def planned(task: Task) -> list[str]:
-    """Every arm that the study plans for a task."""
-    reading = "surprisal" if task.name == "selfcheck" else "entropy"
-    names = [a for a in ABLATIONS if a not in ("entropy", "surprisal") or a == reading]
-    return [*BASELINES, *CONTROLS, "e3rl", *EXTENSIONS, *(f"e3rl_{name}" for name in names)]
-
-
-def signed(gain: Interval) -> str:
-    """An interval of a difference."""
-    return f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-
-
-def accuracy(values: np.ndarray) -> str:
-    """An accuracy with its interval over the seeds, within 0 and 1."""
-    mean, low, high = seed_interval(values)
-    return str(Interval(mean, max(0.0, low), min(1.0, high)))
-
-
-def answer(gain: Interval) -> str:
-    """Whether something pays, by its interval."""
-    return "yes" if gain.low > 0 else "no" if gain.high < 0 else "undecided"
 
 
 def opening(tasks: Sequence[Task]) -> str:
@@ -74,7 +27,7 @@ def opening(tasks: Sequence[Task]) -> str:
     seeds = {len(arm.plain) for task in tasks for arm in task.arms.values()}
     text = [OPENING.format(seeds="/".join(map(str, sorted(seeds))))]
     for task in tasks:
-        missing = [name for name in planned(task) if name not in task.arms]
+        missing = [name for name in planned(task.name) if name not in task.arms]
         if missing:
             text.append(f"**Not run on {task.name}:** {', '.join(missing)}.")
         if not task.settings:
@@ -86,15 +39,22 @@ def training(task: Task) -> str:
     """The trained arms of one task."""
     grpo, cool = task.arms.get("grpo"), task.arms.get("grpo_cool")
     header = ["algorithm", "M tokens", "Avg@16 plain", "Avg@16 erased", "minus grpo, equal steps"]
-    header += ["minus grpo, equal tokens", "minus grpo_cool, equal tokens", "groups without signal", "erasure rate"]
+    header += [
+        "minus grpo, equal tokens",
+        "minus grpo_cool, equal tokens",
+        "groups without signal",
+        "erasure rate",
+        "acceptance",
+    ]
     rows = []
-    for name in [name for name in planned(task) if name in task.arms]:
+    for name in [name for name in planned(task.name) if name in task.arms]:
         arm = task.arms[name]
         gains = [
             "" if rival is None or arm is rival else signed(compare(arm, rival))
             for rival, compare in ((grpo, at_equal_steps), (grpo, at_equal_tokens), (cool, at_equal_tokens))
         ]
-        spent, rates = f"{arm.tokens.mean() / 1e6:.2f}", (f"{arm.silent:.2f}", f"{arm.erasure_rate:.2f}")
+        spent = f"{arm.tokens.mean() / 1e6:.2f}"
+        rates = [f"{rate:.2f}" for rate in (arm.silent, arm.erasure_rate, arm.acceptance)]
         rows.append([name, spent, accuracy(arm.plain), accuracy(arm.erased), *gains, *rates])
     return f"### Training\n\n{markdown_table(header, rows)}\n\n![Held-out accuracy](figures/study_{task.name}.png)"
 
@@ -123,36 +83,11 @@ def sampling(task: Task) -> str:
     ]
     return (
         "### Sampling the untrained policies\n\nAUC of U for the first wrong segment within its group: "
-        + ", ".join(f"{reading} {value:.3f}" for reading, value in task.auc.items())
+        + ", ".join(f"{reading} {accuracy(value)}" for reading, value in task.auc.items())
         + f".\n\n{markdown_table(header, rows)}\n\nFour erased samples against as many tokens of others: "
         + "; ".join(votes)
         + ". Best-of-n needs to know the right answer."
     )
-
-
-def ablations(tasks: Sequence[Task]) -> str:
-    """The letter minus each ablation, in training and at sampling, with a verdict on the paper's claim of a gain."""
-    header = ["ablation", "task", "after training, plain", "verdict", "after training, erased", "verdict"]
-    header += ["untrained, erased", "verdict"]
-    rows = []
-    for suffix, what in ABLATIONS.items():
-        for task in tasks:
-            full, arm = task.arms.get("e3rl"), task.arms.get(f"e3rl_{suffix}")
-            cells = []
-            for mode in ("plain", "erased"):
-                gain = at_equal_steps(full, arm, mode) if full and arm else None
-                cells += [signed(gain), verdict(gain)] if gain else ["not run", ""]
-            other = "other_uncertainty" if suffix in ("entropy", "surprisal") else suffix
-            setting = f"erased_{other}"
-            known = bool(task.settings) and setting in task.settings[0] and f"e3rl_{suffix}" in planned(task)
-            if known:
-                gain = seed_interval(task.untrained("erased") - task.untrained(setting))
-                cells += [signed(gain), verdict(gain)]
-            else:
-                cells += ["none" if suffix == "uniform" else "not run", ""]
-            if f"e3rl_{suffix}" in planned(task) and (arm or known):
-                rows.append([what, task.name, *cells])
-    return f"{ABLATED}\n\n{markdown_table(header, rows)}" if rows else f"{ABLATED}\n\nNone was run."
 
 
 def regimes(tasks: Sequence[Task]) -> str:
@@ -163,24 +98,36 @@ def regimes(tasks: Sequence[Task]) -> str:
     def line(what: str, cells: list[str]) -> None:
         lines.append([what, *cells])
 
-    def trained(what: str, name: str, rival: str, tokens: bool) -> None:
+    def trained(what: str, name: str, rival: str, tokens: bool, mode: str = "plain") -> None:
         cells = []
         for task in tasks:
             arm, other = task.arms.get(name), task.arms.get(rival)
             if arm is None or other is None:
                 cells.append("not run")
                 continue
-            gain = at_equal_tokens(arm, other) if tokens else at_equal_steps(arm, other)
+            gain = at_equal_tokens(arm, other) if tokens else at_equal_steps(arm, other, mode)
             cells.append(f"{answer(gain)}: {signed(gain)}")
         line(what, cells)
 
-    def untrained(what: str, rival: str) -> None:
+    def several(kind: str) -> None:
         cells = []
         for task in tasks:
             if not task.settings:
                 cells.append("not run")
                 continue
-            mine, tokens = task.untrained("erased"), task.untrained("erased", "tokens")
+            budget = 4 * task.untrained("erased", "tokens")
+            rivals = [of_several(task, name, kind, budget) for name in ("plain", best_temperature(task))]
+            gain = seed_interval(of_several(task, "erased", kind, budget) - max(rivals, key=lambda r: r.mean()))
+            cells.append(f"{answer(gain)}: {signed(gain)}")
+        line(f"sampling: {kind} of four erased against {kind} of the best temperature at equal tokens", cells)
+
+    def untrained(what: str, rival: str, setting: str = "erased") -> None:
+        cells = []
+        for task in tasks:
+            if not task.settings or setting not in task.settings[0]:
+                cells.append("not run")
+                continue
+            mine, tokens = task.untrained(setting), task.untrained(setting, "tokens")
             if rival == "temperature":
                 theirs = task.untrained(best_temperature(task))
             elif rival == "plain":
@@ -191,43 +138,55 @@ def regimes(tasks: Sequence[Task]) -> str:
             cells.append(f"{answer(gain)}: {signed(gain)}")
         line(what, cells)
 
+    tried = [name for task in tasks for name in (task.settings[0] if task.settings else ())]
+    lowest = min((name.split("_")[1] for name in tried if name.startswith("temperature")), default="1")
     line("untrained, plain", [accuracy(t.untrained("plain")) if t.settings else "not run" for t in tasks])
     for reading in ("surprisal", "entropy"):
-        line(f"AUC of U ({reading})", [f"{t.auc[reading]:.3f}" if t.auc else "not run" for t in tasks])
+        line(f"AUC of U ({reading})", [accuracy(t.auc[reading]) if t.auc else "not run" for t in tasks])
     untrained("sampling: erased against plain", "plain")
     untrained("sampling: erased against the best temperature", "temperature")
-    untrained("sampling: erased against best-of-n at equal tokens", "best")
-    untrained("sampling: erased against majority at equal tokens", "majority")
+    untrained("sampling: one erased against best-of-n of plain at equal tokens", "best")
+    untrained("sampling: one erased against majority of plain at equal tokens", "majority")
+    untrained(
+        "sampling: erased by an absolute threshold against the best temperature", "temperature", "erased_absolute"
+    )
+    several("majority")
+    several("best")
     names = [n for n in ("e3rl", *EXTENSIONS) if any(n in task.arms for task in tasks)]
     for name in names:
+        trained(f"training: {name} against grpo, equal steps, both sampled with erasure", name, "grpo", False, "erased")
         for rival in ("grpo", "grpo_cool"):
             trained(f"training: {name} against {rival}, equal steps", name, rival, False)
             trained(f"training: {name} against {rival}, equal tokens", name, rival, True)
     return (
-        "## Where it pays\n\nBy the interval of the difference; *plain* accuracy for what is trained.\n\n"
+        "## Where it pays\n\nBy the interval of the difference; plain accuracy of what is trained, if not said "
+        "otherwise. "
+        f"The best temperature is that of the highest accuracy; {lowest} is the lowest that was tried.\n\n"
         + markdown_table(header, lines)
     )
 
 
-def best_extension(tasks: Sequence[Task]) -> tuple[str, dict[str, Interval]] | None:
-    """The extension with the highest mean gain over GRPO at equal tokens, of those that ran on every task."""
-    found: dict[str, dict[str, Interval]] = {}
-    for name in EXTENSIONS:
-        if all(name in task.arms and "grpo" in task.arms for task in tasks):
-            found[name] = {task.name: at_equal_tokens(task.arms[name], task.arms["grpo"]) for task in tasks}
-    if not found:
-        return None
-    return max(found.items(), key=lambda item: sum(gain.mean for gain in item[1].values()))
+def judged(task: Task, name: str) -> str:
+    """Whether an arm beats GRPO and its control at equal tokens: it `wins` over both, `loses` to one, or neither."""
+    gains = [at_equal_tokens(task.arms[name], task.arms[rival]) for rival in ("grpo", *CONTROLS)]
+    if all(gain.low > 0 for gain in gains):
+        return "wins"
+    return "loses" if any(gain.high < 0 for gain in gains) else "undecided"
 
 
 def closing(tasks: Sequence[Task]) -> str:
-    """The extension that does best."""
-    best = best_extension(tasks)
-    if best is None:
-        return "No extension ran on every task."
-    name, gains = best
-    text = ", ".join(f"{task} {signed(gain)}" for task, gain in gains.items())
-    return f"Of the extensions that ran on every task, `{name}` gains most over GRPO at equal tokens: {text}."
+    """Which extensions beat GRPO and its control, by the intervals."""
+    complete = [t for t in tasks if {"grpo", *CONTROLS} <= set(t.arms)]
+    if not complete:
+        return "GRPO and its control have not both run on any task: nothing is concluded."
+    names = [n for n in ("e3rl", *EXTENSIONS) if any(n in task.arms for task in complete)]
+    rows = [[n, *(judged(t, n) if n in t.arms else "not run" for t in complete)] for n in names]
+    always = [row[0] for row in rows if set(row[1:]) == {"wins"}]
+    verdict = f"{', '.join(always)} beat both on every task." if always else "No arm beats both on every task."
+    return (
+        "Against GRPO and against its control of lower temperature, plain accuracy at equal tokens; *wins* over both, "
+        f"*loses* to either:\n\n{markdown_table(['algorithm', *(t.name for t in complete)], rows)}\n\n**{verdict}**"
+    )
 
 
 def page(tasks: Sequence[Task]) -> str:

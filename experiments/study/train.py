@@ -13,7 +13,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from experiments.study.cells import SCRATCH, counts, data_folder, draw, remember, remembered, warm_start, write
+from experiments.study.cells import (
+    SCRATCH,
+    code_mark,
+    counts,
+    data_folder,
+    draw,
+    remember,
+    remembered,
+    warm_start,
+    write,
+)
 from replication.errors import run_command
 
 KEPT = ["generated_tokens", "groups", "reward", "reward_plain", "reward_erasable", "groups_without_signal"]
@@ -31,7 +41,8 @@ def train_seed(model: str, algorithm: str, seed: int) -> dict[str, Any]:
     data, start, out = data_folder(model), warm_start(model, seed), SCRATCH / "exports" / model / algorithm / str(seed)
     run.config.policy.pretrained = start
     run.options.update(seed=seed, data=str(data), out=str(out))
-    name, mark = f"{model}-{algorithm}-{seed}", fingerprint(run, start, data)
+    name = f"{model}-{algorithm}-{seed}"
+    mark = code_mark(__file__, fingerprint(run, start, data), run.config.fingerprint("evaluate"))
     if (known := remembered(name, mark)) is not None:
         return known
     train(run)

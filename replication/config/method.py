@@ -112,6 +112,12 @@ class CreditConfig:
         require(
             not self.negatives or self.advantage == "segment", "credit.negatives", True, "possible without segments"
         )
+        require(  # beside a reward below 0 an erased attempt's 0 would look good
+            not (self.negatives and self.overlong_buffer),
+            "credit.negatives",
+            True,
+            "possible with credit.overlong_buffer",
+        )
 
 
 @dataclass

@@ -31,6 +31,8 @@ def segment_advantage(
     The samples are the members that have the segment and, as erased-as-negatives [O], its erased attempts with return 0
     (method.md section 9). The advantage is 0 where there are fewer than two samples, and where all of them got the same
     final reward: there the returns differ by the allocation alone, and its noise would become the signal (findings 29).
+    For the same reason members of equal final reward count with that reward, whatever the allocation, beside erased
+    attempts.
 
     Args:
         returns: [P, G, N] segment returns R_{i,n} = R_i c_{i,n}.
@@ -45,16 +47,17 @@ def segment_advantage(
     """
     negatives = present.new_zeros(present.shape[0], present.shape[2], dtype=torch.long) if erased is None else erased
     count = present.sum(1) + negatives  # [P, N]
+    rewards = reward[..., None].expand_as(returns)
+    highest = rewards.masked_fill(~present, -torch.inf).amax(1)  # [P, N], of the members
+    lowest = rewards.masked_fill(~present, torch.inf).amin(1)
+    returns = torch.where((highest == lowest)[:, None], rewards, returns)
     held = returns.masked_fill(~present, 0.0)
     mean = held.sum(1) / count.clamp(min=1)  # an erased attempt adds 0 to the sum
     deviation = (returns - mean[:, None]).masked_fill(~present, 0.0)
     variance = (deviation.square().sum(1) + negatives * mean.square()) / (count - 1).clamp(min=1)
     divisor = variance.sqrt() + eps if scale == "std" else torch.ones_like(variance)
-    rewards = reward[..., None].expand_as(returns)
     zero = torch.where(negatives > 0, 0.0, torch.nan)  # the final reward of erased attempts; fmax and fmin skip nan
-    highest = torch.fmax(rewards.masked_fill(~present, -torch.inf).amax(1), zero)
-    lowest = torch.fmin(rewards.masked_fill(~present, torch.inf).amin(1), zero)
-    informative = (highest > lowest) & (count > 1)
+    informative = (torch.fmax(highest, zero) > torch.fmin(lowest, zero)) & (count > 1)
     members = (deviation / divisor[:, None]).masked_fill(~(present & informative[:, None]), 0.0)
     return members, (-mean / divisor).masked_fill(~(informative & (negatives > 0)), 0.0)
 

@@ -38,7 +38,7 @@ def allocation_weights(mass: Tensor, tokens: Tensor, present: Tensor, tau: float
 def answer_attention(model: Any, ids: Tensor, query_start: Tensor, query_end: Tensor) -> Tensor:
     """Attention of the last layer from the tokens of the last segment to every token before them.
 
-    Only those queries are scored, one key-value head at a time: memory grows with tokens x segment length, never with
+    Only those queries are scored, one query head at a time: memory grows with tokens x segment length, never with
     tokens x tokens.
 
     Args:

@@ -48,7 +48,8 @@ def evaluate_benchmark(
         progress: called with the number of completions each time some are done.
     """
     k = settings.samples
-    sampling = replace(rollout, group_size=k, temperature=settings.temperature, max_rows=max(rollout.max_rows, k))
+    rows = max(rollout.max_rows, k)
+    sampling = replace(rollout, group_size=k, temperature=settings.temperature, cool_fraction=0.0, max_rows=rows)
     groups = max(1, sampling.max_rows // k)
     ends = eos_ids(model, tokenizer)
     out: list[Sample] = []

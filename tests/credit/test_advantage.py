@@ -36,6 +36,14 @@ def test_equal_rewards_silence_the_allocation():
     close(segment_advantage(returns, present, torch.ones(1, 2), 1e-4)[0], [[[0.0, 0.0], [0.0, 0.0]]])
 
 
+def test_equal_rewards_are_silent_to_the_last_bit():
+    """Seven rewards of 0.7, whose mean is not 0.7 in fp32."""
+    reward = torch.full((1, 7), 0.7)
+    returns, present = reward[..., None], torch.ones(1, 7, 1, dtype=torch.bool)
+    assert (reward - reward.sum() / 7).abs().max() > 0
+    assert (segment_advantage(returns, present, reward, 1e-4)[0] == 0).all()
+
+
 def test_a_segment_that_one_member_has_gives_no_advantage():
     returns, present = torch.tensor([[[1.0], [0.0]]]), torch.tensor([[[True], [False]]])
     close(segment_advantage(returns, present, torch.tensor([[1.0, 0.0]]), 1e-4)[0], [[[0.0], [0.0]]])
@@ -63,6 +71,15 @@ def test_erased_attempts_are_samples_with_return_0():
     size = 0.5 / (math.sqrt(1 / 3) + 0.1)  # mean 0.5 of 1, 1, 0, 0; sample std sqrt(4 * 0.25 / 3)
     close(members, [[[size, 0.0], [size, 0.0]]])
     close(erased, [[-size, 0.0]])
+
+
+def test_right_members_do_not_compete_beside_erased_attempts():
+    """Four right members whose returns differ by allocation alone, and an erased attempt: samples 1, 1, 1, 1, 0."""
+    returns, present = torch.tensor([[[0.6], [1.4], [0.8], [1.2]]]), torch.ones(1, 4, 1, dtype=torch.bool)
+    members, erased = segment_advantage(returns, present, torch.ones(1, 4), 0.1, erased=torch.tensor([[1]]))
+    std = math.sqrt((4 * 0.2**2 + 0.8**2) / 4)
+    close(members, [[[0.2 / (std + 0.1)]] * 4])
+    close(erased, [[-0.8 / (std + 0.1)]])
 
 
 def test_erased_attempts_of_a_wrong_group_teach_nothing():

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 
 from experiments.study import cells, report
+from experiments.study.ablations import ablations
+from experiments.study.arms import planned
 from experiments.study.compare import at_equal_steps, at_equal_tokens, best_temperature, of_several, read
-from experiments.study.page import best_extension, page, planned, summary
+from experiments.study.page import judged, page, summary
 from replication.errors import UserError
 
 
 def trained(plain, heldout, tokens=100.0, erased=16):
     """A seed: two steps of `tokens` tokens, validated after the first; two problems of 16 samples."""
     rows = [{"step": s, "generated_tokens": tokens, "groups_without_signal": 0.5, "erasure_rate": 0.25} for s in (1, 2)]
+    rows = [{**row, "acceptance": 0.8} for row in rows]
     rows[0]["heldout"] = heldout
     return {
         "seed": 0,
@@ -66,18 +69,53 @@ def test_several_samples_at_equal_tokens(folder):
     budget = np.array([15.0, 30.0])  # 1.5 and 3 plain samples
     np.testing.assert_allclose(of_several(task, "plain", "best", budget), [0.375, 0.75])
     assert best_temperature(task) == "temperature_0.5"
-    assert task.auc == {"surprisal": pytest.approx(0.85)}
+    np.testing.assert_allclose(task.auc["surprisal"], [0.85, 0.85])
 
 
 def test_the_page_says_what_was_not_run(folder):
     task = read(folder)[0]
-    task.auc["entropy"] = 0.5
+    task.auc["entropy"] = np.array([0.5, 0.6])
     text = page([task])
     assert "e3rl_contrastive" in text.split("**Not run on toy:** ")[1].split(".")[0]
     assert "training: e3rl_mixed against grpo, equal steps | yes: +0.125 [+0.125, +0.125]" in text
     assert "training: e3rl_mixed against grpo_cool, equal steps | not run" in text
-    assert best_extension([task])[0] == "e3rl_mixed"
     assert summary([task])["toy"]["grpo"]["plain"]["mean"] == pytest.approx(0.4375)
+
+
+@pytest.fixture
+def ablated(folder):
+    """The letter at 0.75 and Erase@1 at 0.5 of two problems, both after 200 tokens."""
+    base = {"task": "toy", "samples": 16, "problems": 2}
+    files = {
+        "e3rl": [trained([12, 12], 0.4), trained([12, 13], 0.4)],
+        "e3rl_cap_1": [trained([8, 8], 0.4, erased=8), trained([8, 8], 0.4, erased=9)],
+    }
+    for name, seeds in files.items():
+        cells.write(folder / "toy" / f"{name}.json", {**base, "seeds": seeds})
+    settings = {"erased_cap_1": {"correct": [10, 10], "tokens": 12.0}}
+    part = {**base, "seeds": [{"seed": i, "settings": settings} for i in (1, 0)]}
+    cells.write(folder / "toy/untrained_ablations.json", part)
+    return read(folder)[0]
+
+
+def test_an_ablation_is_taken_from_the_letter(ablated):
+    """Gains of the letter: 0.25 and 0.28125 trained, -0.125 untrained, where Erase@1 is better."""
+    text = ablations([ablated])
+    row = next(line for line in text.splitlines() if line.startswith("| Erase@1 | toy"))
+    assert "| +0.266 [+0.067, +0.464] | +0.266" in row  # 0.265625 +- 12.706 * 0.015625, both comparisons
+    assert "| +0.469 [+0.072, +0.866] | -0.125 [-0.125, -0.125] | 15.0, 12.0 |" in row  # 0.5 and 0.4375
+    assert "**Erase@1**: trained, reproduced in direction on toy; at sampling, not reproduced on toy" in text
+    assert "**Erase@3**: trained, not run on toy; at sampling, not run on toy" in text
+
+
+def test_a_win_is_over_grpo_and_over_its_control(ablated):
+    arms = ablated.arms
+    arms["grpo_cool"] = arms["grpo"]
+    assert judged(ablated, "e3rl") == "undecided"  # +0.375 and +0.28125: the interval of two seeds holds 0
+    arms["grpo_cool"] = arms["grpo"] = arms["e3rl_cap_1"]
+    assert judged(ablated, "e3rl") == "wins"
+    arms["e3rl"], arms["grpo_cool"] = arms["e3rl_cap_1"], arms["e3rl"]
+    assert judged(ablated, "e3rl") == "loses"
 
 
 def test_every_planned_arm_is_an_algorithm():
@@ -86,9 +124,8 @@ def test_every_planned_arm_is_an_algorithm():
 
     algorithms = yaml.safe_load((ROOT / "params.yaml").read_text())["algorithms"]
     stages = (ROOT / "experiments/study/dvc.yaml").read_text()
-    for name in ("recurrence", "selfcheck"):
-        task = type("Task", (), {"name": name})
-        for arm in planned(task):
+    for name in ("recurrence", "selfcheck", "selfcheck_long"):
+        for arm in planned(name):
             assert arm in algorithms and arm in stages, arm
 
 

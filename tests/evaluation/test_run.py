@@ -1,0 +1,47 @@
+"""Sampling for an evaluation."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from replication.config import ErasureConfig, EvaluateConfig, PolicyConfig, RolloutConfig
+from replication.data.sources import Problem
+from replication.evaluation.run import evaluate_benchmark
+from replication.grading.pool import Grader
+from replication.policy import small_model, small_tokenizer
+
+SIZE = PolicyConfig(hidden_size=32, layers=2, heads=4, kv_heads=2, ffn_size=48)
+ROLLOUT = RolloutConfig(group_size=2, segments=3, segment_tokens=4, max_rows=8)
+PROBLEMS = [Problem("a", "34:+", "77"), Problem("b", "12:+-", "03")]
+
+
+@pytest.fixture(scope="module")
+def sampled():
+    tokenizer = small_tokenizer()
+    policy = small_model(SIZE, tokenizer, 0)
+    with Grader() as grader:
+
+        def sample(rollout, settings):
+            erasure = ErasureConfig()
+            return evaluate_benchmark(
+                policy, tokenizer, "heldout", PROBLEMS, rollout, erasure, settings, False, grader, lambda _: None
+            )
+
+        yield sample
+
+
+def test_an_evaluation_is_at_its_own_temperature_whatever_the_training_was(sampled):
+    settings = EvaluateConfig(samples=4, modes=["plain"])
+    cool = replace(ROLLOUT, temperature=0.5, cool_fraction=0.5, cool_temperature=0.01)
+    assert [s.text for s in sampled(cool, settings)] == [s.text for s in sampled(ROLLOUT, settings)]
+    colder = replace(settings, temperature=0.01)
+    assert [s.text for s in sampled(ROLLOUT, colder)] != [s.text for s in sampled(ROLLOUT, settings)]
+
+
+def test_every_problem_is_sampled_in_every_mode(sampled):
+    samples = sampled(ROLLOUT, EvaluateConfig(samples=3, modes=["plain", "erased"]))
+    expected = [(mode, p.id, i) for mode in ("plain", "erased") for p in PROBLEMS for i in range(3)]
+    assert [(s.mode, s.problem, s.sample) for s in samples] == expected
+    assert all(s.erasures == s.erased_tokens == 0 for s in samples if s.mode == "plain")
+    assert torch.tensor([s.tokens for s in samples]).max() <= 12
