@@ -1,8 +1,8 @@
 """`python -m experiments.study.infer --model study_recurrence --part controls`: the untrained policies, sampled.
 
 The controls are what a sceptic asks for: lower temperatures, best-of-n and majority, beside erasing by the letter, by
-the other reading of the uncertainty and by an absolute threshold. `cooled` goes lower and erases at low temperatures:
-does erasing add anything to them? The ablations are the paper's. Writes
+the other reading of the uncertainty and by an absolute threshold. `temperatures` goes lower and higher, and erases at low
+temperatures: does erasing add anything to them? The ablations are the paper's. Writes
 reports/study/<task>/untrained_<part>.json. Killed at any moment, the same command goes on with the next seed.
 """
 
@@ -35,7 +35,7 @@ from replication.rollout.uncertainty import segment_uncertainties
 from replication.seeds import seed_for
 
 TEMPERATURES = (0.7, 0.5, 0.3)
-COLDEST = 0.1
+EXTREMES = (0.1, 1.3)
 VOTES = (1, 2, 4, 8, 16)
 ERASURES: dict[str, dict[str, Any]] = {  # setting -> what it changes of the letter; None takes the other reading
     "erased": {},
@@ -57,22 +57,26 @@ SPLITS = {"erased_segments_short": (42, 3), "erased_segments_long": (14, 9), "er
 CONTROLS = ("erased", "erased_other_uncertainty", "erased_absolute")  # the other erasures are ablations
 
 
+def at_temperature(config: Config, temperature: float) -> Config:
+    """The settings with another sampling temperature."""
+    return replace(config, evaluate=replace(config.evaluate, temperature=temperature))
+
+
 def settings_of(config: Config, part: str) -> dict[str, tuple[str, Config]]:
     """Name -> (mode, settings) of everything that is sampled in a part."""
     other = "entropy" if config.erasure.uncertainty == "surprisal" else "surprisal"
     out = {"plain": ("plain", config)}
     for t in TEMPERATURES:
-        out[f"temperature_{t}"] = "plain", replace(config, evaluate=replace(config.evaluate, temperature=t))
+        out[f"temperature_{t}"] = "plain", at_temperature(config, t)
     for name, changes in ERASURES.items():
         erasure = replace(config.erasure, **{k: other if v is None else v for k, v in changes.items()})
         out[name] = "erased", replace(config, erasure=erasure)
     for name, (segments, tokens) in SPLITS.items():
         rollout = replace(config.rollout, segments=segments, segment_tokens=tokens)
         out[name] = "erased", replace(config, rollout=rollout)
-    if part == "cooled":
-        coldest = "plain", replace(config, evaluate=replace(config.evaluate, temperature=COLDEST))
-        return {f"temperature_{COLDEST}": coldest} | {
-            f"{name}_temperature_{t}": ("erased", replace(out[name][1], evaluate=out[f"temperature_{t}"][1].evaluate))
+    if part == "temperatures":
+        return {f"temperature_{t}": ("plain", at_temperature(config, t)) for t in EXTREMES} | {
+            f"{name}_temperature_{t}": ("erased", at_temperature(out[name][1], t))
             for name in ("erased", "erased_absolute")
             for t in TEMPERATURES[1:]
         }
@@ -154,7 +158,7 @@ def infer_seed(model: str, part: str, seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Sample the untrained policies of the study under many settings.")
     parser.add_argument("--model", required=True)
-    parser.add_argument("--part", required=True, choices=["controls", "cooled", "ablations"])
+    parser.add_argument("--part", required=True, choices=["controls", "temperatures", "ablations"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("reports/study"))
     arguments = parser.parse_args()

@@ -9,7 +9,8 @@ from experiments.study import cells, report
 from experiments.study.ablations import ablations
 from experiments.study.arms import planned
 from experiments.study.compare import at_equal_steps, at_equal_tokens, best_temperature, of_several, read
-from experiments.study.page import judged, page, summary
+from experiments.study.page import page, summary
+from experiments.study.regimes import gain_of_four, gains_of_one, in_short, judged
 from replication.errors import UserError
 
 
@@ -77,8 +78,8 @@ def test_the_page_says_what_was_not_run(folder):
     task.auc["entropy"] = np.array([0.5, 0.6])
     text = page([task])
     assert "e3rl_contrastive" in text.split("**Not run on toy:** ")[1].split(".")[0]
-    assert "training: e3rl_mixed against grpo, equal steps | yes: +0.125 [+0.125, +0.125]" in text
-    assert "training: e3rl_mixed against grpo_cool, equal steps | not run" in text
+    assert "| e3rl_mixed against grpo, equal steps | yes: +0.125 [+0.125, +0.125]" in text
+    assert "| e3rl_mixed against grpo_cool, equal steps | not run" in text
     assert summary([task])["toy"]["grpo"]["plain"]["mean"] == pytest.approx(0.4375)
 
 
@@ -116,6 +117,38 @@ def test_a_win_is_over_grpo_and_over_its_control(ablated):
     assert judged(ablated, "e3rl") == "wins"
     arms["e3rl"], arms["grpo_cool"] = arms["e3rl_cap_1"], arms["e3rl"]
     assert judged(ablated, "e3rl") == "loses"
+
+
+def test_one_erased_sample_against_each_rival(folder):
+    """0.5 at 15 tokens: plain 0.25, temperature 0.5 at 0.375, and 1.5 plain samples for as many tokens."""
+    task = read(folder)[0]
+    gains = {rival: gain.mean for rival, gain in gains_of_one(task, "erased").items()}
+    assert gains == pytest.approx(
+        {
+            "plain": 0.25,
+            "the best temperature": 0.125,
+            "best-of-n of plain at equal tokens": 0.125,
+            "majority of plain at equal tokens": 0.25,
+        }
+    )
+    assert gains_of_one(task, "erased_absolute") == {}
+    text = in_short([task])
+    assert (
+        "by the letter:** one erased sample beats plain, the best temperature, best-of-n and majority at equal " in text
+    )
+    assert "tokens on toy." in text and "by an absolute threshold:** one erased sample beats" in text
+    for seed in task.settings:
+        seed["temperature_0.5"]["correct"] = [9, 9]
+    assert "on none; worse than the best temperature on toy." in in_short([task])
+
+
+def test_four_erased_samples_against_the_better_rival(folder):
+    """60 tokens are 6 plain samples: all found at 4; of the erased 4 as well."""
+    task = read(folder)[0]
+    for seed in task.settings:
+        seed["erased"]["best"] = {"1": 0.5, "4": 0.8}
+        seed["temperature_0.5"]["best"] = {"1": 0.25, "8": 0.95}
+    assert gain_of_four(task, "best").mean == pytest.approx(0.8 - 1.0)
 
 
 def test_every_planned_arm_is_an_algorithm():
