@@ -1,8 +1,8 @@
 """`python -m experiments.study.infer --model study_recurrence --part controls`: the untrained policies, sampled.
 
 The controls are what a sceptic asks for: lower temperatures, best-of-n and majority, beside erasing by the letter, by
-the other reading of the uncertainty and by an absolute threshold. `temperatures` goes lower and higher, and erases at low
-temperatures: does erasing add anything to them? The ablations are the paper's. Writes
+the other reading of the uncertainty and by an absolute threshold. `temperatures` goes lower and higher, and erases at
+low temperatures: does erasing add anything to them? The ablations are the paper's. Writes
 reports/study/<task>/untrained_<part>.json. Killed at any moment, the same command goes on with the next seed.
 """
 
