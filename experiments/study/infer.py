@@ -2,7 +2,8 @@
 
 The controls are what a sceptic asks for: lower temperatures, best-of-n and majority, beside erasing by the letter, by
 the other reading of the uncertainty and by an absolute threshold. `temperatures` goes lower and higher, and erases at
-low temperatures: does erasing add anything to them? The ablations are the paper's. Writes
+low temperatures: does erasing add anything to them? The ablations are the paper's; `choices` are other values of what
+the paper leaves open (docs/ledger.md). Writes
 reports/study/<task>/untrained_<part>.json. Killed at any moment, the same command goes on with the next seed.
 """
 
@@ -52,9 +53,17 @@ ERASURES: dict[str, dict[str, Any]] = {  # setting -> what it changes of the let
     "erased_absolute": {"baseline": "fixed", "level": 1.5, "growth": 0.0, "history": 0.0},
 }
 SPLITS = {"erased_segments_short": (42, 3), "erased_segments_long": (14, 9), "erased_segments_longest": (6, 21)}
-
-
 CONTROLS = ("erased", "erased_other_uncertainty", "erased_absolute")  # the other erasures are ablations
+CHOICES: dict[str, dict[str, Any]] = {  # other values of what the paper leaves open, named as in arms.py
+    "erased_kappa_1": {"kappa": 1.0},
+    "erased_growth_0": {"growth": 0.0},
+    "erased_growth_0.6": {"growth": 0.6},
+    "erased_history_0": {"history": 0.0},
+    "erased_history_0.3": {"history": 0.3},
+    "erased_window_1": {"window": 1},
+    "erased_window_8": {"window": 8},
+    "erased_weights_1": {"w_max": 1.0, "w_rise": 1.0},
+}
 
 
 def at_temperature(config: Config, temperature: float) -> Config:
@@ -64,6 +73,8 @@ def at_temperature(config: Config, temperature: float) -> Config:
 
 def settings_of(config: Config, part: str) -> dict[str, tuple[str, Config]]:
     """Name -> (mode, settings) of everything that is sampled in a part."""
+    if part == "choices":
+        return {k: ("erased", replace(config, erasure=replace(config.erasure, **v))) for k, v in CHOICES.items()}
     other = "entropy" if config.erasure.uncertainty == "surprisal" else "surprisal"
     out = {"plain": ("plain", config)}
     for t in TEMPERATURES:
@@ -158,7 +169,7 @@ def infer_seed(model: str, part: str, seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Sample the untrained policies of the study under many settings.")
     parser.add_argument("--model", required=True)
-    parser.add_argument("--part", required=True, choices=["controls", "temperatures", "ablations"])
+    parser.add_argument("--part", required=True, choices=["controls", "temperatures", "ablations", "choices"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("reports/study"))
     arguments = parser.parse_args()

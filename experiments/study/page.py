@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.study.ablations import ablations
-from experiments.study.arms import planned
+from experiments.study.ablations import ablations, choices
+from experiments.study.arms import CHOICES, planned
 from experiments.study.compare import Arm, Task, at_equal_steps, at_equal_tokens, best_temperature, of_several
 from experiments.study.regimes import in_short, where_it_pays
 from experiments.study.words import accuracy, signed
@@ -74,7 +74,7 @@ def sampling(task: Task) -> str:
     ]
     header += ["best-of-n of plain at as many tokens", "majority of plain at as many tokens"]
     rows = []
-    for name in task.settings[0]:
+    for name in (n for n in task.settings[0] if n.removeprefix("erased_") not in CHOICES):
         right, tokens = task.untrained(name), task.untrained(name, "tokens")
         rows.append(
             [name.replace("_", " "), f"{tokens.mean():.1f}", accuracy(right)]
@@ -99,7 +99,7 @@ def sampling(task: Task) -> str:
 
 def page(tasks: Sequence[Task]) -> str:
     """The whole page."""
-    parts = [opening(tasks), in_short(tasks), where_it_pays(tasks), ablations(tasks)]
+    parts = [opening(tasks), in_short(tasks), where_it_pays(tasks), ablations(tasks), choices(tasks)]
     for task in tasks:
         parts += [f"## {task.name}", training(task) if task.arms else "", sampling(task)]
     return "\n\n".join(part for part in parts if part) + "\n"
