@@ -6,13 +6,12 @@ has the recorded sign beyond its interval. A row of the paper that was not run s
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from replication.errors import UserError, run_command
+from replication.errors import Parser, UserError, run_command
 
 OK, FAILED, MISSING, NOT_RUN = "ok", "FAILED", "MISSING", "not run"
 
@@ -61,7 +60,7 @@ def judge_paper(metrics: Any, row: dict[str, Any]) -> tuple[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Compare the metrics with the recorded and the reported ones.")
+    parser = Parser(description="Compare the metrics with the recorded and the reported ones.")
     parser.add_argument("--metrics", type=Path, default=Path("reports/metrics.json"))
     parser.add_argument("--reference", type=Path, default=Path("reports/reference.json"))
     arguments = parser.parse_args()

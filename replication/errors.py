@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -9,6 +10,13 @@ from typing import NoReturn
 
 class UserError(Exception):
     """Bad input: the message says what was wrong, where (file, row, key), and what to do about it, on one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one line for a bad flag: the usage is in --help."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}: see --help")
 
 
 def require(ok: bool, key: str, value: object, wanted: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from collections import Counter
@@ -12,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from replication.errors import UserError, run_command
+from replication.errors import Parser, UserError, run_command
 from replication.grading.pool import Graded, Grader
 from replication.grading.verdict import Verdict
 
@@ -63,7 +62,7 @@ def grade_rows(rows: list[Row], grader: Grader) -> list[Graded]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m replication.grade", description="Grade predictions in a file.")
+    parser = Parser(prog="python -m replication.grade", description="Grade predictions in a file.")
     parser.add_argument("file", type=Path, help="JSON lines with the texts `gold` and `prediction`")
     parser.add_argument("--out", type=Path, required=True, help="the same rows with verdict, answer, reason, seconds")
     parser.add_argument("--workers", type=int, default=2, help="processes for what text alone cannot decide")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
-from replication.errors import run_command
+from replication.errors import Parser, run_command
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the report from the finished runs.")
+    parser = Parser(description="Write the report from the finished runs.")
     parser.add_argument("--runs", default="runs", type=Path, help="folder of the runs")
     parser.add_argument("--out", default="reports", type=Path, help="folder of the report")
     arguments = parser.parse_args()

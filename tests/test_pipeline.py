@@ -62,6 +62,16 @@ def test_a_stage_depends_on_all_that_it_imports(stage):
     assert not missing
 
 
+def test_no_stage_writes_into_the_folder_of_another():
+    """DVC empties a stage's outputs before it runs: a file of another stage in there would be lost."""
+    outs = {}
+    for name, stage in EVERY.items():
+        for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
+            outs[out if isinstance(out, str) else next(iter(out))] = name
+    assert "reports/figures" in outs and "reports/study_figures" in outs
+    assert not [(a, b) for a in outs for b in outs if b.startswith(f"{a}/")]
+
+
 def test_the_closure_sees_lazy_and_named_imports():
     names = {path.name for path in closure("replication.fit")}
     assert {"module.py", "engine.py", "worker.py", "losses.py"} <= names

@@ -11,6 +11,7 @@ from typing import Any
 
 from replication.config import Config
 from replication.data.sources import Problem
+from replication.errors import UserError
 from replication.evaluation.samples import Sample, correct_by_problem
 
 SCRATCH = Path(".scratch/study")
@@ -64,6 +65,14 @@ def remember(name: str, mark: str, found: dict[str, Any]) -> dict[str, Any]:
     """Keep what was found for a rerun after an interruption."""
     write(SCRATCH / f"{name}-{mark}.json", found)
     return found
+
+
+def check_seeds(path: Path, seeds: int) -> None:
+    """Raise a `UserError` where a cell would have too few seeds for an interval, or replace one that has more."""
+    if not 2 <= seeds <= 11:
+        raise UserError(f"--seeds {seeds}: give 2 to 11, an interval over seeds needs them")
+    if path.exists() and (held := len(json.loads(path.read_text())["seeds"])) > seeds:
+        raise UserError(f"{path} holds {held} seeds, more than --seeds {seeds}: choose another folder by --out")
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from replication.errors import UserError
+from replication.evaluation.metrics import pass_at_k
 from replication.evaluation.statistics import Interval, seed_interval
 
 
@@ -22,8 +25,7 @@ class Arm:
     erased: np.ndarray  # [S] with erasure on
     curves: list[np.ndarray]  # a seed's [V, 2]: tokens generated so far, plain held-out accuracy
     silent: float  # share of groups without signal, mean over steps and seeds
-    erasure_rate: float
-    acceptance: float  # accepted over accepted and erased attempts, mean over steps and seeds
+    erasure_rate: float  # erased over all attempts at segments, mean over steps and seeds
 
     @property
     def tokens(self) -> np.ndarray:
@@ -59,6 +61,13 @@ def read(folder: Path) -> list[Task]:
         try:
             cells = {cell.stem: json.loads(cell.read_text()) for cell in sorted(path.glob("*.json"))}
             samples = next(iter(cells.values()))["samples"]
+            seeds = {name: len(cell["seeds"]) for name, cell in cells.items()}
+            fewest = min(seeds, key=seeds.__getitem__)
+            if seeds[fewest] < max(2, *seeds.values()):
+                raise UserError(
+                    f"{path}/{fewest}.json holds {seeds[fewest]} seeds, the task's others up to {max(seeds.values())}: "
+                    "rerun it with as many --seeds, 2 or more"
+                )
             inference = _sampled(cells)
             task = Task(path.name, {}, [seed["settings"] for seed in inference], _auc(inference), samples)
             start = task.untrained("plain") if inference else None
@@ -106,7 +115,6 @@ def _arm(name: str, seeds: list[dict[str, Any]], start: np.ndarray | None, sampl
         curves=curves,
         silent=float(np.mean([row["groups_without_signal"] for row in rows])),
         erasure_rate=float(np.mean([row["erasure_rate"] for row in rows])),
-        acceptance=float(np.mean([row["acceptance"] for row in rows])),
     )
 
 
@@ -128,7 +136,8 @@ def at_equal_tokens(arm: Arm, other: Arm) -> Interval:
 def of_several(task: Task, setting: str, kind: str, tokens: np.ndarray) -> np.ndarray:
     """[S] majority vote (`majority`) or best-of-n (`best`) of a setting for so many tokens a problem.
 
-    A budget between two numbers of samples is met by drawing the smaller or the larger at random: linear in between.
+    Best-of-n: a budget between n and n + 1 samples is met by drawing one or the other at random, linear in between.
+    Majority was counted for 1, 2, 4, 8 and 16 samples: the budget is rounded up to the next of these.
 
     Args:
         tokens: [S] budget of each seed.
@@ -136,12 +145,30 @@ def of_several(task: Task, setting: str, kind: str, tokens: np.ndarray) -> np.nd
     out = []
     for seed, budget in zip(task.settings, tokens, strict=True):
         found = seed[setting]
-        votes = sorted(int(k) for k in found[kind])
-        out.append(np.interp(budget / found["tokens"], votes, [found[kind][str(k)] for k in votes]))
+        n = min(max(1, budget / found["tokens"]), task.samples)
+        if kind == "best":
+            right = torch.tensor(found["correct"])
+            low, high = (float(pass_at_k(right, task.samples, k).mean()) for k in (floor(n), ceil(n)))
+            out.append(low + (n - floor(n)) * (high - low))
+        else:
+            votes = sorted(int(k) for k in found[kind])
+            out.append(found[kind][str(min((k for k in votes if k >= n), default=votes[-1]))])
     return np.array(out)
+
+
+def best_of_several(task: Task, kind: str, tokens: np.ndarray) -> tuple[str, np.ndarray]:
+    """The plain sampling, of all temperatures, whose majority vote or best-of-n is highest for so many tokens, and its
+    [S] accuracies."""
+    found = {name: of_several(task, name, kind, tokens) for name in plain_settings(task)}
+    best = max(found, key=lambda name: float(found[name].mean()))
+    return best, found[best]
+
+
+def plain_settings(task: Task) -> list[str]:
+    """Every sampling setting without erasure: `plain`, at temperature 1, and the others."""
+    return [name for name in task.settings[0] if name == "plain" or name.startswith("temperature")]
 
 
 def best_temperature(task: Task) -> str:
     """The sampling temperature with the highest accuracy, 1 (`plain`) included."""
-    names = [name for name in task.settings[0] if name == "plain" or name.startswith("temperature")]
-    return max(names, key=lambda name: float(task.untrained(name).mean()))
+    return max(plain_settings(task), key=lambda name: float(task.untrained(name).mean()))

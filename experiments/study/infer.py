@@ -9,7 +9,6 @@ reports/study/<task>/untrained_<part>.json. Killed at any moment, the same comma
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,14 +18,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.study.cells import code_mark, counts, data_folder, draw, remember, remembered, warm_start, write
+from experiments.study.cells import (
+    check_seeds,
+    code_mark,
+    counts,
+    data_folder,
+    draw,
+    remember,
+    remembered,
+    warm_start,
+    write,
+)
 from replication.cli import load_run
 from replication.config import Config
 from replication.data.prepared import read_benchmarks
 from replication.data.sources import Problem
 from replication.data.tasks import TASKS
 from replication.data.template import prompt_ids
-from replication.errors import run_command
+from replication.errors import Parser, run_command
 from replication.evaluation.diagnostics import group_auc
 from replication.evaluation.metrics import majority_at_k, pass_at_k
 from replication.evaluation.samples import Sample
@@ -167,18 +176,17 @@ def infer_seed(model: str, part: str, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Sample the untrained policies of the study under many settings.")
+    parser = Parser(description="Sample the untrained policies of the study under many settings.")
     parser.add_argument("--model", required=True)
     parser.add_argument("--part", required=True, choices=["controls", "temperatures", "ablations", "choices"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("reports/study"))
     arguments = parser.parse_args()
-    seeds = [infer_seed(arguments.model, arguments.part, seed) for seed in range(arguments.seeds)]
     task = arguments.model.removeprefix("study_")
-    write(
-        arguments.out / task / f"untrained_{arguments.part}.json",
-        {"task": task, "samples": 16, "problems": 256, "seeds": seeds},
-    )
+    path = arguments.out / task / f"untrained_{arguments.part}.json"
+    check_seeds(path, arguments.seeds)
+    seeds = [infer_seed(arguments.model, arguments.part, seed) for seed in range(arguments.seeds)]
+    write(path, {"task": task, "samples": 16, "problems": 256, "seeds": seeds})
 
 
 if __name__ == "__main__":

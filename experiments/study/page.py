@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 from experiments.study.ablations import ablations, choices
 from experiments.study.arms import CHOICES, planned
-from experiments.study.compare import Arm, Task, at_equal_steps, at_equal_tokens, best_temperature, of_several
+from experiments.study.compare import (
+    Arm,
+    Task,
+    at_equal_steps,
+    at_equal_tokens,
+    best_of_several,
+    best_temperature,
+    of_several,
+)
 from experiments.study.regimes import in_short, where_it_pays
 from experiments.study.words import accuracy, signed
 from replication.evaluation.statistics import seed_interval
@@ -45,7 +53,6 @@ def training(task: Task) -> str:
         "minus grpo_cool, equal tokens",
         "groups without signal",
         "erasure rate",
-        "acceptance",
     ]
     rows = []
     for name in [name for name in planned(task.name) if name in task.arms]:
@@ -55,9 +62,9 @@ def training(task: Task) -> str:
             for rival, compare in ((grpo, at_equal_steps), (grpo, at_equal_tokens), (cool, at_equal_tokens))
         ]
         spent = f"{arm.tokens.mean() / 1e6:.2f}"
-        rates = [f"{rate:.2f}" for rate in (arm.silent, arm.erasure_rate, arm.acceptance)]
+        rates = [f"{rate:.2f}" for rate in (arm.silent, arm.erasure_rate)]
         rows.append([name, spent, accuracy(arm.plain), accuracy(arm.erased), *gains, *rates])
-    return f"### Training\n\n{markdown_table(header, rows)}\n\n![Held-out accuracy](figures/study_{task.name}.png)"
+    return f"### Training\n\n{markdown_table(header, rows)}\n\n![Held-out accuracy](study_figures/{task.name}.png)"
 
 
 def sampling(task: Task) -> str:
@@ -81,13 +88,14 @@ def sampling(task: Task) -> str:
             + [signed(seed_interval(right - task.untrained(other))) for other in ("plain", best)]
             + [f"{of_several(task, 'plain', kind, tokens).mean():.3f}" for kind in ("best", "majority")]
         )
-    found = {name: task.untrained("erased", "tokens") * 4 for name in ("majority", "best")}
-    votes = [
-        f"{kind}: erased {of_several(task, 'erased', kind, budget).mean():.3f}, plain "
-        f"{of_several(task, 'plain', kind, budget).mean():.3f}, {best.replace('_', ' ')} "
-        f"{of_several(task, best, kind, budget).mean():.3f}"
-        for kind, budget in found.items()
-    ]
+    budget, votes = task.untrained("erased", "tokens") * 4, []
+    for kind in ("majority", "best"):
+        coolest, reached = best_of_several(task, kind, budget)
+        votes.append(
+            f"{kind}: erased {of_several(task, 'erased', kind, budget).mean():.3f}, plain "
+            f"{of_several(task, 'plain', kind, budget).mean():.3f}, of all temperatures {reached.mean():.3f} "
+            f"({coolest.replace('_', ' ')})"
+        )
     return (
         "### Sampling the untrained policies\n\nAUC of U for the first wrong segment within its group: "
         + ", ".join(f"{reading} {accuracy(value)}" for reading, value in task.auc.items())

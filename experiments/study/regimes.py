@@ -7,7 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.study.arms import CONTROLS, EXTENSIONS
-from experiments.study.compare import Task, at_equal_steps, at_equal_tokens, best_temperature, of_several
+from experiments.study.compare import (
+    Task,
+    at_equal_steps,
+    at_equal_tokens,
+    best_of_several,
+    best_temperature,
+    of_several,
+)
 from experiments.study.words import accuracy, answer, signed
 from replication.evaluation.statistics import Interval, seed_interval
 from replication.reporting.page import markdown_table
@@ -36,23 +43,20 @@ def gains_of_one(task: Task, setting: str) -> dict[str, Interval]:
 
 
 def gain_of_four(task: Task, kind: str) -> Interval | None:
-    """Four erased samples, voted or the best of them, minus as many tokens of the better of plain and the best
-    temperature."""
+    """Four erased samples, voted or the best of them, minus as many tokens of plain sampling at the temperature that is
+    best for that."""
     if not task.settings:
         return None
     budget = 4 * task.untrained("erased", "tokens")
-    rivals = [of_several(task, name, kind, budget) for name in ("plain", best_temperature(task))]
-    return seed_interval(of_several(task, "erased", kind, budget) - max(rivals, key=lambda r: float(r.mean())))
+    return seed_interval(of_several(task, "erased", kind, budget) - best_of_several(task, kind, budget)[1])
 
 
 def gain_trained(task: Task, name: str, rival: str, what: str) -> Interval | None:
-    """A trained arm minus another, at `equal tokens`, `equal steps`, or equal steps, both sampled `erased`."""
+    """A trained arm minus another, plain accuracy at `equal tokens` or `equal steps`."""
     arm, other = task.arms.get(name), task.arms.get(rival)
     if arm is None or other is None:
         return None
-    if what == "equal tokens":
-        return at_equal_tokens(arm, other)
-    return at_equal_steps(arm, other, "erased" if what == "erased" else "plain")
+    return (at_equal_tokens if what == "equal tokens" else at_equal_steps)(arm, other)
 
 
 def judged(task: Task, name: str) -> str:
@@ -106,8 +110,9 @@ def where_it_pays(tasks: Sequence[Task]) -> str:
     return "\n\n".join(
         [
             "## Where it pays",
-            "By the interval of the difference. The best temperature is that of the highest accuracy; "
-            f"of {', '.join(temperatures)}.",
+            f"By the interval of the difference. The best temperature, of {', '.join(temperatures)}, is that of the "
+            "highest accuracy of what is compared: of one sample, of a vote, or of the best of several. Majority is "
+            "given the tokens of the next power of two samples.",
             markdown_table(["sampling", *(task.name for task in tasks)], _sampling_rows(tasks)),
             "Against GRPO and against its control of lower temperature, plain accuracy at equal tokens; *wins* over "
             "both, *loses* to either:",
@@ -139,8 +144,6 @@ def _training_rows(tasks: Sequence[Task], names: Sequence[str]) -> list[list[str
         for rival, what in compared:
             gains = [gain_trained(task, name, rival, what) for task in tasks]
             rows.append(_row(f"{name} against {rival}, {what}", gains))
-        gains = [gain_trained(task, name, "grpo", "erased") for task in tasks]
-        rows.append(_row(f"{name} against grpo, equal steps, both sampled with erasure", gains))
     return rows
 
 

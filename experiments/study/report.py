@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
-from replication.errors import run_command
+from replication.errors import Parser, run_command
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the study's page from its cells.")
+    parser = Parser(description="Write the study's page from its cells.")
     parser.add_argument("--cells", type=Path, default=Path("reports/study"))
     parser.add_argument("--out", type=Path, default=Path("reports"))
     arguments = parser.parse_args()
@@ -20,13 +19,16 @@ def main() -> None:
     from experiments.study.page import page, summary
 
     tasks = read(arguments.cells)
-    figures = arguments.out / "figures"
+    texts = {"study.md": page(tasks), "study.json": json.dumps(summary(tasks), indent=2) + "\n"}
+    figures = arguments.out / "study_figures"
     figures.mkdir(parents=True, exist_ok=True)
     for task in tasks:
         if task.arms:
-            curves(task, figures / f"study_{task.name}.png")
-    (arguments.out / "study.md").write_text(page(tasks))
-    (arguments.out / "study.json").write_text(json.dumps(summary(tasks), indent=2) + "\n")
+            curves(task, figures / f"{task.name}.png")
+    for name, text in texts.items():
+        partial = arguments.out / f"{name}.partial"
+        partial.write_text(text)
+        partial.replace(arguments.out / name)
     print(f"{sum(len(task.arms) for task in tasks)} cells of {len(tasks)} tasks -> {arguments.out / 'study.md'}")
 
 

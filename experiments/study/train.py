@@ -7,7 +7,6 @@ reports/study/<task>/<algorithm>.json. Killed at any moment, the same command go
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from experiments.study.cells import (
     SCRATCH,
+    check_seeds,
     code_mark,
     counts,
     data_folder,
@@ -24,7 +24,7 @@ from experiments.study.cells import (
     warm_start,
     write,
 )
-from replication.errors import run_command
+from replication.errors import Parser, run_command
 
 KEPT = ["generated_tokens", "groups", "reward", "reward_plain", "reward_erasable", "groups_without_signal"]
 KEPT += ["erasure_rate", "acceptance", "entropy", "kl_step", "heldout"]
@@ -56,16 +56,18 @@ def train_seed(model: str, algorithm: str, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train one algorithm of the study on one task, all seeds.")
-    parser.add_argument("--model", required=True, help="study_recurrence, study_sparse, study_selfcheck")
+    parser = Parser(description="Train one algorithm of the study on one task, all seeds.")
+    parser.add_argument("--model", required=True, help="study_recurrence, or another study_ model of params.yaml")
     parser.add_argument("--algorithm", required=True, help="section of `algorithms` in params.yaml")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("reports/study"))
     arguments = parser.parse_args()
     model, algorithm = arguments.model, arguments.algorithm
+    task = model.removeprefix("study_")
+    path = arguments.out / task / f"{algorithm}.json"
+    check_seeds(path, arguments.seeds)
     seeds = [train_seed(model, algorithm, seed) for seed in range(arguments.seeds)]
-    cell = {"task": model.removeprefix("study_"), "arm": algorithm, "samples": 16, "problems": 256, "seeds": seeds}
-    write(arguments.out / cell["task"] / f"{algorithm}.json", cell)
+    write(path, {"task": task, "arm": algorithm, "samples": 16, "problems": 256, "seeds": seeds})
     plain, erased = (sum(sum(s[m]["correct"]) for s in seeds) / len(seeds) / 16 / 256 for m in ("plain", "erased"))
     print(f"{model} {algorithm}: Avg@16 plain {plain:.3f}, erased {erased:.3f}")
 

@@ -49,7 +49,12 @@ def seed_interval(values: np.ndarray) -> Interval:
 
     Args:
         values: [S] a value for each seed, 2 <= S <= 11: an accuracy, or a paired difference of two runs.
+
+    Raises:
+        ValueError: there are fewer or more seeds.
     """
+    if not 2 <= len(values) <= 11:
+        raise ValueError(f"an interval over {len(values)} seeds: give 2 to 11")
     half = STUDENT[len(values) - 2] * values.std(ddof=1) / np.sqrt(len(values))
     return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 

@@ -268,7 +268,6 @@ class _Batch:
             self.attempts.append(Attempt(row, int(n[i]), spent, start[i], ids, logp, u, float(theta[i])))
         self.erasures[rows, n] += 1
         self.length[rows] = self.start[rows, n]  # the rollback
-        self.ended[rows] = False
         self.state[rows] = RUNNING
 
     def _accept(self, rows: Tensor, theta: Tensor) -> None:

@@ -32,7 +32,7 @@ class Rollout:
     prompts: list[list[int]]  # P
     tokens: Tensor  # [R, T] ids
     logp: Tensor  # [R, T] log-probability of each token when it was sampled, at the sampling temperature, in nats
-    entropy: Tensor  # [R, T] of the distribution it was sampled from, in nats
+    entropy: Tensor  # [R, T] of the policy at the training temperature, in nats
     length: Tensor  # [R] tokens
     ended: Tensor  # [R] boolean: ended by itself, not cut off
     erasable: Tensor  # [R] boolean: rolled out with erasure

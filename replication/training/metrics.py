@@ -56,6 +56,7 @@ class StepMetrics:
         accepted = acceptance_rate(
             rollout.erasures.view(shape), present.view(shape), rollout.erasable.view(reward.shape)
         )
+        tried = (present & rollout.erasable[:, None]).view(shape).any(1)  # [P, N] some erasing member has the segment
         attempts = rollout.segments.sum() + rollout.erasures.sum()
         self.add("reward", reward.sum(), reward.numel())
         self.add("reward_std", reward.std(1, correction=0).sum(), len(reward))
@@ -63,10 +64,11 @@ class StepMetrics:
         self.add("completion_tokens", kept.sum(), rows)
         self.add("erased_tokens", erased.sum(), rows)
         self.add("erasure_rate", rollout.erasures.sum(), attempts)
-        self.add("acceptance", accepted.sum(), accepted.numel())
-        self.add("acceptance_below_half", (accepted < 0.5).sum(), accepted.numel())
         self.add("erased_rows", (rollout.erasures.amax(1) > 0).sum(), rows)
         self.add("truncated", (~rollout.ended).sum(), rows)
+        if tried.any():
+            self.add("acceptance", accepted[tried].sum(), tried.sum())
+            self.add("acceptance_below_half", (accepted[tried] < 0.5).sum(), tried.sum())
         for name, members in (("reward_erasable", rollout.erasable), ("reward_plain", ~rollout.erasable)):
             if members.any():
                 self.add(name, reward.flatten()[members].sum(), members.sum())

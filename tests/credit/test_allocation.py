@@ -21,6 +21,13 @@ def test_weights_average_to_one_over_a_completions_segments():
     torch.testing.assert_close(got, torch.tensor(want), rtol=1e-5, atol=1e-6)
 
 
+def test_an_absent_segment_takes_no_share_however_evenly_the_others_have_theirs():
+    """At tau 10 a segment of no tokens, if it were let in, would take a tenth."""
+    mass, tokens = torch.tensor([[0.2, 0.4, 0.0]]), torch.tensor([[2, 4, 0]])
+    got = allocation_weights(mass, tokens, torch.tensor([[True, True, False]]), 10.0)
+    torch.testing.assert_close(got, torch.tensor([[1.0, 1.0, 0.0]]), rtol=1e-6, atol=1e-6)
+
+
 def test_no_attention_at_all_is_no_infinity():
     got = allocation_weights(
         torch.tensor([[0.0, 1.0]]), torch.tensor([[3, 3]]), torch.ones(1, 2, dtype=torch.bool), 1.0

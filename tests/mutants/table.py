@@ -21,6 +21,7 @@ T_UNCERTAINTY, T_THRESHOLD, T_ENGINE = (f"rollout/test_{name}.py" for name in ("
 T_SAMPLING = "rollout/test_sampling.py"
 T_ADVANTAGE, T_ALLOCATION, T_ASSIGN = (f"credit/test_{name}.py" for name in ("advantage", "allocation", "assign"))
 T_LOSSES, T_MODULE, T_STEP = "objectives/test_losses.py", "training/test_module.py", "training/test_step.py"
+T_SAMPLER = "training/test_sampler.py"
 
 MUTANTS = [
     # uncertainty
@@ -117,8 +118,8 @@ MUTANTS = [
     Mutant("mean over processes", ACCUMULATE, "manual_backward(loss * world)", "manual_backward(loss)", T_STEP),
     Mutant("gradients of the step before", ACCUMULATE, "        optimizer.zero_grad()", "        pass", T_STEP),
     Mutant("gradient is not clipped", ACCUMULATE, "if grad_clip and not deepspeed", "if deepspeed", T_STEP),
-    Mutant("refills where there is signal", "training/sampler.py", "(correct == correct[:, :1]).all(1)", "(correct != correct[:, :1]).any(1)", T_STEP),
-    Mutant("refill in the wrong slot", "training/sampler.py", "order[i] = len(slots) + new", "order[new] = len(slots) + new", T_STEP),
+    Mutant("refills where there is signal", "training/sampler.py", "(correct == correct[:, :1]).all(1)", "(correct != correct[:, :1]).any(1)", T_SAMPLER),
+    Mutant("refill in the wrong slot", "training/sampler.py", "order[i] = len(slots) + new", "order[new] = len(slots) + new", T_SAMPLER),
     # metrics
     Mutant("Pass@k with replacement", METRICS, "(1 - correct.double()[:, None] / drawn)", "(1 - correct.double()[:, None] / n + 0 * drawn)", "evaluation/test_metrics.py"),
     Mutant("abstentions vote", METRICS, "winners = (counts == counts.amax(-1, keepdim=True)) & (counts > 0)", "winners = counts >= 0", "evaluation/test_metrics.py"),
@@ -126,5 +127,13 @@ MUTANTS = [
     Mutant("erased tokens in the means", "training/metrics.py", "part.token_mask & ~part.erased[:, None]", "part.token_mask", T_STEP),
     Mutant("KL of the step turned round", "training/metrics.py", "kl_k3(logp.detach(), part.old_logp)", "kl_k3(part.old_logp, logp.detach())", T_STEP),
     Mutant("erasures of kept segments", "training/metrics.py", "rollout.segments.sum() + rollout.erasures.sum()", "rollout.segments.sum()", T_STEP),
+    Mutant("segments that nobody has are accepted", "training/metrics.py", "accepted[tried].sum(), tried.sum())\n            self", "accepted.sum(), accepted.numel())\n            self", T_STEP),
+    Mutant("the same rollouts at every step", "training/sampler.py", '"rollout", step, slot', '"rollout", slot', T_SAMPLER),
+    Mutant("the same rollouts at every place", "training/sampler.py", '"rollout", step, slot', '"rollout", step', T_SAMPLER),
+    Mutant("the same refill at each try", "training/sampler.py", '"refill", step, slot, attempt', '"refill", step, slot', T_SAMPLER),
+    Mutant("validation with erasure", "training/sampler.py", "fraction=0.0), None)", "fraction=1.0), None)", T_SAMPLER),
+    Mutant("validation half cool", "training/sampler.py", "group_size=k, cool_fraction=0.0,", "group_size=k,", T_SAMPLER),
+    Mutant("absent segments share", ALLOCATION, "score.masked_fill(~present, -torch.inf)", "score", T_ALLOCATION),
+    Mutant("entropy of the cooler draw", ENGINE, "token_entropy(logp)", "token_entropy(drawn)", T_ENGINE),
     Mutant("population std in the interval", "evaluation/statistics.py", "values.std(ddof=1)", "values.std()", "evaluation/test_statistics.py"),
 ]  # fmt: skip

@@ -241,6 +241,8 @@ def test_cool_members_are_drawn_cooler_and_scored_at_the_temperature(model):
         logp = torch.log_softmax(model(torch.tensor([ids])).logits[0] / ROLLOUT.temperature, -1)
     want = logp[2:-1].gather(1, torch.tensor(ids[3:])[:, None]).squeeze(1)
     torch.testing.assert_close(done.logp[row, : len(want)], want, atol=1e-5, rtol=1e-5)
+    entropy = -(logp.exp() * logp).sum(-1)[2:-1]
+    torch.testing.assert_close(done.entropy[row, : len(want)], entropy, atol=1e-5, rtol=1e-5)
 
 
 def test_groups_can_be_picked_and_put_together(erased):

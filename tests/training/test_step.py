@@ -17,7 +17,6 @@ from replication.training.batch import MicroBatch, idle, micro_batches, sequence
 from replication.training.logprobs import completion_logp
 from replication.training.metrics import StepMetrics
 from replication.training.module import E3RLModule
-from replication.training.sampler import Sampler
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
 
@@ -256,35 +255,6 @@ def test_metrics_are_means_over_completion_tokens_without_erased_ones():
     assert metrics.reduce(ALONE) == {"entropy": pytest.approx(20 / 6)}
 
 
-def test_refills_replace_the_silent_slots_only(rollout):
-    """Slots 7, 8, 9 with verdicts 11, 10, 00: 7 and 9 draw again and get 00, 01; then 7 alone, which gets 11."""
-    asked, calls, first = [[7, 8, 9], [7, 9], [7]], [], []
-    verdicts = [[[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]], [[1.0, 1.0]]]
-    groups = [[0, 1, 2], [1, 0], [2]]  # of the fixture, told apart by their prompts
-
-    def graded(step, slots, indices, running):
-        calls.append(list(slots))
-        assert calls == asked[: len(calls)]
-        return rollout.pick(groups[len(calls) - 1]), torch.tensor(verdicts[len(calls) - 1])
-
-    sampler = Sampler(
-        config=Config(train=TrainConfig(refills=2)),
-        policy=None,
-        tokenizer=None,
-        problems=range(50),
-        heldout=(),
-        seed=3,
-        grader=None,
-        metrics=SimpleNamespace(add_rollout=lambda done, correct: first.append(correct.tolist())),
-    )
-    sampler._groups = graded
-    done, correct = sampler.step(0, [7, 8, 9], [10, 11, 12], None)
-    assert calls == asked
-    assert correct.tolist() == [[1.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
-    assert done.prompts == [PROMPTS[2], PROMPTS[1], PROMPTS[0]]
-    assert first == [verdicts[0]]
-
-
 def test_metrics_of_a_rollout():
     """Two groups of two; the second member of the first rolls out plainly, and the first of the second is cut off."""
     rollout = SimpleNamespace(
@@ -292,7 +262,7 @@ def test_metrics_of_a_rollout():
         ended=torch.tensor([True, True, False, True]),
         erasable=torch.tensor([True, False, True, True]),
         segments=torch.tensor([2, 1, 2, 2]),
-        erasures=torch.tensor([[3, 0], [0, 0], [1, 0], [0, 0]]),
+        erasures=torch.tensor([[3, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]]),
         erased_tokens=torch.tensor([9, 0, 4, 0]),
     )
     metrics = StepMetrics()
@@ -304,7 +274,7 @@ def test_metrics_of_a_rollout():
         "completion_tokens": 20 / 4,
         "erased_tokens": 13 / 4,
         "erasure_rate": 4 / 11,
-        "acceptance": (1 / 4 + 1 + 2 / 3 + 1) / 4,
+        "acceptance": (1 / 4 + 1 + 2 / 3 + 1) / 4,  # nobody has the third segment: it does not count
         "acceptance_below_half": 1 / 4,
         "erased_rows": 2 / 4,
         "truncated": 1 / 4,
