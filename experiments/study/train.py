@@ -27,7 +27,7 @@ from experiments.study.cells import (
 from replication.errors import Parser, run_command
 
 KEPT = ["generated_tokens", "groups", "reward", "reward_plain", "reward_erasable", "groups_without_signal"]
-KEPT += ["erasure_rate", "acceptance", "entropy", "kl_step", "heldout"]
+KEPT += ["erasure_rate", "entropy", "kl_step", "heldout"]
 
 
 def train_seed(model: str, algorithm: str, seed: int) -> dict[str, Any]:
