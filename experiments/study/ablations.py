@@ -66,7 +66,7 @@ def _sampled_gain(task: Task, suffix: str) -> tuple[Interval | None, str, str]:
         return None, "", ""
     letter, other = (task.untrained(name, "tokens").mean() for name in ("erased", setting))
     gain = seed_interval(task.untrained("erased") - task.untrained(setting))
-    return gain, f"{letter:.1f}, {other:.1f}", f" (the letter at {100 * letter / other - 100:+.0f} % tokens)"
+    return gain, f"{letter:.1f}, {other:.1f}", f" (the letter at {round(100 * letter / other - 100):+d} % tokens)"
 
 
 def _spoken(verdicts: dict[str, list[str]]) -> str:
@@ -87,7 +87,7 @@ def choices(tasks: Sequence[Task]) -> str:
                 continue
             ratio = task.untrained(name, "tokens").mean() / task.untrained("erased", "tokens").mean()
             gain = seed_interval(task.untrained(name) - task.untrained("erased"))
-            row.append(f"{signed(gain)}, {100 * ratio - 100:+.0f} % tokens")
+            row.append(f"{signed(gain)}, {round(100 * ratio - 100):+d} % tokens")
         rows.append(row)
     header = ["another value", *(task.name for task in tasks)]
     return f"{CHOSEN}\n\n{markdown_table(header, rows)}"
