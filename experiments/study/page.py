@@ -15,7 +15,7 @@ from experiments.study.compare import (
     best_temperature,
     of_several,
 )
-from experiments.study.regimes import in_short, where_it_pays
+from experiments.study.regimes import RIVALS, in_short, where_it_pays
 from experiments.study.words import accuracy, signed
 from replication.evaluation.statistics import seed_interval
 from replication.reporting.page import markdown_table
@@ -133,7 +133,7 @@ def metrics(arm: Arm, task: Task) -> dict[str, dict[str, float]]:
         "erased": seed_interval(arm.erased),
         "tokens": seed_interval(arm.tokens),
     }
-    for rival in ("grpo", "grpo_cool", "e3rl"):
+    for rival in (*RIVALS, "e3rl"):
         if rival in task.arms and rival != arm.name:
             found[f"minus_{rival}_equal_steps"] = at_equal_steps(arm, task.arms[rival])
             found[f"minus_{rival}_equal_tokens"] = at_equal_tokens(arm, task.arms[rival])

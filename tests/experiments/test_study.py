@@ -125,11 +125,11 @@ def test_an_ablation_is_taken_from_the_letter(ablated):
     assert "**Erase@3**: Trained, sampled plainly: not run on toy. Trained, erased: not run on toy. Untrained" in text
 
 
-def test_a_win_is_over_grpo_and_over_its_control(ablated):
+def test_a_win_is_over_grpo_its_control_and_dapo(ablated):
     arms = ablated.arms
-    arms["grpo_cool"] = arms["grpo"]
+    arms["grpo_cool"] = arms["dapo"] = arms["grpo"]
     assert judged(ablated, "e3rl") == "undecided"  # +0.375 and +0.28125: the interval of two seeds holds 0
-    arms["grpo_cool"] = arms["grpo"] = arms["e3rl_cap_1"]
+    arms["grpo_cool"] = arms["dapo"] = arms["grpo"] = arms["e3rl_cap_1"]
     assert judged(ablated, "e3rl") == "wins"
     arms["e3rl"], arms["grpo_cool"] = arms["e3rl_cap_1"], arms["e3rl"]
     assert judged(ablated, "e3rl") == "loses"
