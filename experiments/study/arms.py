@@ -4,7 +4,7 @@ from __future__ import annotations
 
 BASELINES = ["grpo", "dr_grpo", "dapo", "gspo", "sapo"]
 CONTROLS = ["grpo_cool"]
-CHOSEN = ["grpo_kl", "grpo_token_mean"]  # what docs/ledger.md leaves off, on
+CHOSEN = ["grpo_kl", "grpo_token_mean"]  # what docs/ledger.md leaves off, on: stage train_choices
 EXTENSIONS = ["e3rl_mixed", "e3rl_contrastive", "e3rl_absolute", "e3rl_mixed_absolute", "e3rl_contrastive_absolute"]
 EXTENSIONS += ["e3rl_floor", "e3rl_batch_baseline", "e3rl_running_baseline", "e3rl_acceptance"]
 LONG = ["grpo", *CONTROLS, "e3rl", "e3rl_mixed", "e3rl_contrastive", "e3rl_contrastive_absolute"]
@@ -42,4 +42,5 @@ def planned(task: str) -> list[str]:
         return LONG
     reading = "surprisal" if task == "selfcheck" else "entropy"
     names = [a for a in ABLATIONS if a not in READINGS or a == reading]
-    return [*BASELINES, *CONTROLS, *CHOSEN, "e3rl", *EXTENSIONS, *(f"e3rl_{name}" for name in names)]
+    chosen = CHOSEN if task in ("recurrence", "selfcheck") else []
+    return [*BASELINES, *CONTROLS, *chosen, "e3rl", *EXTENSIONS, *(f"e3rl_{name}" for name in names)]
