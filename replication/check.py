@@ -65,8 +65,8 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, default=Path("reports/reference.json"))
     arguments = parser.parse_args()
     metrics, reference = read(arguments.metrics), read(arguments.reference)
-    if not reference["default"]:
-        raise UserError(f"{arguments.reference} has no rows of the small default: restore it with git")
+    if not (isinstance(reference, dict) and reference.get("default") and "paper" in reference):
+        raise UserError(f"{arguments.reference} lacks rows of the small default or of the paper: restore it with git")
     verdicts = []
     for rows, judge in ((reference["default"], judge_default), (reference["paper"], judge_paper)):
         for row in rows:

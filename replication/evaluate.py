@@ -20,8 +20,11 @@ def algorithm_and_seed(checkpoint: str | None) -> str:
     record = Path(checkpoint) / "run.json"
     if not record.exists():
         raise UserError(f"--checkpoint {checkpoint} holds no run.json of `replication.fit`: name --out as well")
-    run = json.loads(record.read_text())
-    return f"{run['algorithm']}/{run['seed']}"
+    try:
+        run = json.loads(record.read_text())
+        return f"{run['algorithm']}/{run['seed']}"
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise UserError(f"{record} is not a record of `replication.fit`: restore it, or name --out as well") from None
 
 
 def main() -> None:

@@ -49,6 +49,14 @@ def test_attention_shares_the_reward_of_a_completion():
     close(got, [[0.0, 0.75], [-0.5, -0.75], [0.5, 0.0]])
 
 
+def test_tau_evens_the_shares():
+    """At tau 2 the densities 0.05 and 0.15 share as 1 to the root of 3."""
+    got, _ = assign_credit(CreditConfig(scale="none", tau=2.0), rollout(), CORRECT, MASS)
+    first, second = 2 / (1 + 3**0.5), 2 * 3**0.5 / (1 + 3**0.5)
+    mean = (first + 1) / 3
+    close(got, [[first - mean, second / 2], [-mean, -second / 2], [1 - mean, 0.0]])
+
+
 def test_uniform_allocation_ignores_attention():
     got, _ = assign_credit(CreditConfig(scale="none", allocation="uniform"), rollout(), CORRECT, None)
     close(got, [[1 / 3, 0.5], [-2 / 3, -0.5], [1 / 3, 0.0]])

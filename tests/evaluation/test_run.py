@@ -7,6 +7,8 @@ import torch
 
 from replication.config import ErasureConfig, EvaluateConfig, PolicyConfig, RolloutConfig
 from replication.data.sources import Problem
+from replication.errors import UserError
+from replication.evaluate import algorithm_and_seed
 from replication.evaluation.run import evaluate_benchmark
 from replication.grading.pool import Grader
 from replication.policy import small_model, small_tokenizer
@@ -45,3 +47,10 @@ def test_every_problem_is_sampled_in_every_mode(sampled):
     assert [(s.mode, s.problem, s.sample) for s in samples] == expected
     assert all(s.erasures == s.erased_tokens == 0 for s in samples if s.mode == "plain")
     assert torch.tensor([s.tokens for s in samples]).max() <= 12
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_a_damaged_record_of_a_run_is_named(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UserError, match=r"run\.json is not a record"):
+        algorithm_and_seed(str(tmp_path))

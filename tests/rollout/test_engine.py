@@ -1,6 +1,7 @@
 """The erasable rollout against a plain loop, and against the method's rules replayed from its own trace."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from small_models import small_model
 
 from replication.config import ErasureConfig, RolloutConfig
 from replication.errors import UserError
-from replication.rollout.engine import roll_out
+from replication.rollout.engine import _Batch, roll_out
 from replication.rollout.threshold import frequency_penalty, group_baseline, history_modulation
 from replication.rollout.trace import Rollout
 from replication.rollout.uncertainty import segment_uncertainty
@@ -222,6 +223,18 @@ def test_a_running_baseline_is_used_where_it_is_known(model):
     assert torch.equal(run(model, erasure=settings).tokens, group.tokens)  # the group's before the first step
 
 
+def test_rows_at_a_known_and_at_an_unknown_segment_are_judged_apart():
+    """Segment 0 is known to have 4 nats; segment 1 is not, and takes the mean of the group's first attempts, 2."""
+    batch = SimpleNamespace(
+        segment=torch.tensor([0, 1]),
+        given=torch.tensor([4.0, torch.nan]),
+        first_u=torch.tensor([[9.0, 1.0], [9.0, 3.0]]),
+        scope=2,
+        erasure=ErasureConfig(baseline="running"),
+    )
+    assert _Batch._baseline(batch, torch.tensor([0, 1])).tolist() == [4.0, 2.0]
+
+
 def test_a_floor_spares_certain_segments(model):
     free = run(model, erasure=ERASED)
     floor = sorted(a.u for a in free.attempts)[len(free.attempts) // 2]
@@ -246,7 +259,10 @@ def test_cool_members_are_drawn_cooler_and_scored_at_the_temperature(model):
 
 
 def test_groups_can_be_picked_and_put_together(erased):
-    both = Rollout.concatenate([erased.pick([2]), erased.pick([0, 1])])
+    last = erased.pick([2])
+    assert sorted(last.attempts) == sorted(a._replace(row=a.row - 8) for a in erased.attempts if a.row >= 8)
+    assert last.attempts
+    both = Rollout.concatenate([last, erased.pick([0, 1])])
     again = both.pick([1, 2, 0])
     assert again.prompts == erased.prompts and torch.equal(again.tokens, erased.tokens)
     assert sorted(again.attempts) == sorted(erased.attempts)
