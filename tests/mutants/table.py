@@ -135,6 +135,7 @@ MUTANTS = [
     Mutant("validation half cool", "training/sampler.py", "group_size=k, cool_fraction=0.0,", "group_size=k,", T_SAMPLER),
     Mutant("absent segments share", ALLOCATION, "score.masked_fill(~present, -torch.inf)", "score", T_ALLOCATION),
     Mutant("entropy of the cooler draw", ENGINE, "token_entropy(logp)", "token_entropy(drawn)", T_ENGINE),
+    Mutant("a fixed threshold does not wait for histories", ENGINE, "self.waits = not known or erasure.history != 0", "self.waits = not known", T_ENGINE),
     Mutant("the running baseline is not used", ENGINE, "torch.where(unknown, beta, self.given[n])", "beta", T_ENGINE),
     Mutant("attempts keep the rows of the whole", "rollout/trace.py", "a._replace(row=place[a.row]) for a", "a for a", T_ENGINE),
     Mutant("tau is not used", "credit/assign.py", "present, settings.tau)", "present, 1.0)", T_ASSIGN),

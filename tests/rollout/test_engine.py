@@ -1,6 +1,7 @@
 """The erasable rollout against a plain loop, and against the method's rules replayed from its own trace."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -93,8 +94,11 @@ def test_kept_tokens_have_the_log_probabilities_of_a_fresh_prefill(model, erased
         torch.testing.assert_close(erased.logp[row, :size], want, atol=1e-5, rtol=1e-5)
 
 
-def test_decisions_follow_the_method(erased):
+@pytest.mark.parametrize("baseline", ["group", "fixed"])
+def test_decisions_follow_the_method(model, baseline):
     """Replay: recompute every U and Theta from the trace, and find each decision where the rule puts it."""
+    erased = run(model, erasure=replace(ERASED, baseline=baseline, level=4.0))
+    assert erased.attempts
     first_u = {(a.row, a.segment): a.u for a in erased.attempts if a.number == 0}
     n_segments = erased.erasures.shape[1]
     for group in range(3):
@@ -105,7 +109,7 @@ def test_decisions_follow_the_method(erased):
                 continue
             first = torch.tensor([[first_u.get((m, n), float(erased.u[m, n])) for m in members]])
             past = torch.tensor([[float(erased.u[m, :n].mean()) if n else 0.0 for m in members]])
-            beta = group_baseline(first, reached, ERASED.kappa)
+            beta = group_baseline(first, reached, ERASED.kappa) if baseline == "group" else 4.0
             phi = history_modulation(past, reached, ERASED.history)[0]
             for i, m in enumerate(members):
                 if not reached[0, i]:
