@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.scratch/dvc
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install repro study test check clean oracle mutants
+.PHONY: install repro study test check clean oracle mutants bench fuzz
 
 install: $(STAMP)
 
@@ -54,6 +54,14 @@ oracle: $(STAMP)
 # plants errors in the equations; a test must notice each one
 mutants: $(STAMP)
 	$(BIN)/python tests/mutants/run.py
+
+# verdicts a second of the grader, side by side with plain math-verify
+bench: $(STAMP)
+	$(BIN)/python -m experiments.grading.speed
+
+# a hundred thousand hostile answers: verdicts, time, memory, processes left
+fuzz: $(STAMP)
+	$(BIN)/python -m experiments.grading.fuzz
 
 clean:
 	rm -rf .scratch runs/warmstart runs/train runs/evaluate data/tiny data/selfcheck

@@ -1,81 +1,51 @@
 """`python -m replication.check`: the gate. Holds reports/metrics.json against reports/reference.json, by intervals.
 
-A row of the small default passes where the interval of the run and the recorded one overlap, or where a difference
-has the recorded sign beyond its interval. A row of the paper that was not run says so, and never passes.
+A row of the small default passes where the mean lies in the recorded interval, or where a difference has the recorded
+sign beyond its interval. A row of the paper that was not run says so, and never passes. Metrics that are older than the
+code and settings they came from fail, and so does a reference that was edited. Exit code 0: passed, 1: failed.
 """
 
 from __future__ import annotations
 
-import json
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
-from replication.errors import Parser, UserError, run_command
+from replication.errors import Parser, run_command
+from replication.gate.judge import FAILED, MISSING, NOT_RUN, OK, REPRODUCED, judge_claim, judge_default
+from replication.gate.reference import is_sealed, read_json, read_reference, record
+from replication.gate.stale import stale_stages
 
-OK, FAILED, MISSING, NOT_RUN = "ok", "FAILED", "MISSING", "not run"
-
-
-def read(path: Path) -> Any:
-    """A JSON file, or a `UserError` that names it."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run `make repro`") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON ({error}): restore it with git, or run `make repro`") from None
-
-
-def look_up(metrics: Any, row: dict[str, Any]) -> dict[str, float] | None:
-    """The interval (mean, low, high) that a row speaks of, or None where it was not measured."""
-    entry = metrics
-    for key in ("model", "algorithm", "benchmark", "mode", "metric"):
-        entry = entry.get(row[key]) if isinstance(entry, dict) else None
-    return entry
-
-
-def judge_default(metrics: Any, row: dict[str, Any]) -> tuple[str, str]:
-    """Verdict and figures of a row of the small default."""
-    found = look_up(metrics, row)
-    if found is None:
-        return MISSING, "not in the metrics"
-    text = f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
-    if "low" in row:
-        overlaps = found["low"] <= row["high"] and row["low"] <= found["high"]
-        return OK if overlaps else FAILED, f"{text}, recorded [{row['low']:.3f}, {row['high']:.3f}]"
-    beyond = found["low"] > 0 if row["sign"] > 0 else found["high"] < 0
-    return OK if beyond else FAILED, f"{text}, expected {'above' if row['sign'] > 0 else 'below'} 0"
-
-
-def judge_paper(metrics: Any, row: dict[str, Any]) -> tuple[str, str]:
-    """Verdict and figures of a row of the paper: reproduced where the run's interval holds the paper's value."""
-    found = look_up(metrics, row)
-    if found is None:
-        return NOT_RUN, f"the paper's {row['value']} [{row['source']}]"
-    inside = found["low"] <= row["value"] <= found["high"]
-    text = (
-        f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}], the paper's {row['value']} [{row['source']}]"
-    )
-    return ("reproduced" if inside else FAILED), text
+STALE = "STALE"
 
 
 def main() -> None:
-    parser = Parser(description="Compare the metrics with the recorded and the reported ones.")
+    parser = Parser(prog="python -m replication.check", description="Hold the metrics against the recorded ones.")
     parser.add_argument("--metrics", type=Path, default=Path("reports/metrics.json"))
     parser.add_argument("--reference", type=Path, default=Path("reports/reference.json"))
+    parser.add_argument("--pipeline", type=Path, default=Path("dvc.yaml"), help="whose output the metrics are")
+    parser.add_argument("--any-age", action="store_true", help="metrics from elsewhere: do not ask what they came from")
+    parser.add_argument("--record", action="store_true", help="take the small default's intervals from the metrics")
     arguments = parser.parse_args()
-    metrics, reference = read(arguments.metrics), read(arguments.reference)
-    if not (isinstance(reference, dict) and reference.get("default") and "paper" in reference):
-        raise UserError(f"{arguments.reference} lacks rows of the small default or of the paper: restore it with git")
-    verdicts = []
-    for rows, judge in ((reference["default"], judge_default), (reference["paper"], judge_paper)):
-        for row in rows:
-            verdict, text = judge(metrics, row)
-            verdicts.append(verdict)
-            print(f"{verdict:10s} {row['what']}: {text}")
-    failed = sum(verdict in (FAILED, MISSING) for verdict in verdicts)
-    not_run = verdicts.count(NOT_RUN)
-    print(f"gate: {len(verdicts) - failed - not_run} ok, {failed} failed, {not_run} of the paper not run")
+    metrics, reference = read_json(arguments.metrics), read_reference(arguments.reference)
+    stale = [] if arguments.any_age else stale_stages(arguments.metrics, arguments.pipeline)
+    if arguments.record and not stale:
+        record(arguments.reference, reference, metrics)
+        print(f"recorded {len(reference['default'])} rows in {arguments.reference}")
+        return
+
+    rows = [(STALE, cause, "run `make repro`") for cause in stale]
+    if not is_sealed(reference):
+        rows.append((FAILED, f"{arguments.reference} was edited", "restore it with git, or record it anew by --record"))
+    rows += [judge_default(metrics, row) for row in reference["default"]]
+    for claim in dict.fromkeys(row["claim"] for row in reference["paper"]):
+        rows += judge_claim(metrics, [row for row in reference["paper"] if row["claim"] == claim])
+    for verdict, what, text in rows:
+        print(f"{verdict:14s} {what}: {text}")
+    count = Counter(verdict for verdict, _, _ in rows)
+    failed = count[FAILED] + count[MISSING] + count[STALE]
+    passed = count[OK] + count[REPRODUCED]
+    print(f"gate: {passed} ok, {failed} failed, {count[NOT_RUN]} of the paper not run")
     sys.exit(1 if failed else 0)
 
 

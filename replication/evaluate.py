@@ -1,16 +1,31 @@
-"""`python -m replication.evaluate --model tiny --checkpoint runs/train/tiny/e3rl/0`: Avg@k and Pass@k of a policy."""
+"""`python -m replication.evaluate --model tiny --checkpoint runs/train/tiny/e3rl/0`: the metrics of any causal LM.
+
+Killed at any moment, the same command goes on from the last chunk of problems to the same samples.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from replication.cli import load_run
+from replication.cli import Run, load_run
 from replication.errors import UserError, run_command
-from replication.outputs import check_output, output_folder
+from replication.outputs import check_output, locked, output_folder
 
+SECTIONS = ["policy", "rollout", "erasure", "evaluate"]  # what the samples depend on
 MARK = "samples.jsonl"  # every evaluation holds it
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    (
+        "--checkpoint",
+        {"type": str | None, "default": None, "help": "policy to evaluate, the untrained one if not given"},
+    ),
+    ("--data", {"type": str | None, "default": None, "help": "prepared problems, data/<model> if not given"}),
+    ("--out", {"type": str | None, "default": None, "help": "folder, by model, algorithm and seed if not given"}),
+]
 
 
 def algorithm_and_seed(checkpoint: str | None) -> str:
@@ -27,68 +42,107 @@ def algorithm_and_seed(checkpoint: str | None) -> str:
         raise UserError(f"{record} is not a record of `replication.fit`: restore it, or name --out as well") from None
 
 
-def main() -> None:
-    run = load_run(
-        ["policy", "rollout", "erasure", "evaluate"],
-        options=[
-            (
-                "--checkpoint",
-                {"type": str | None, "default": None, "help": "policy to evaluate, the untrained one if not given"},
-            ),
-            ("--data", {"type": str | None, "default": None, "help": "prepared problems, data/<model> if not given"}),
-            (
-                "--out",
-                {
-                    "type": str | None,
-                    "default": None,
-                    "help": "folder, by model, algorithm and seed if not given",
-                },
-            ),
-        ],
-        description="Sample a policy on the benchmarks, erasure off and on, and grade it.",
+def fingerprint(run: Run, policy: str, benchmarks: dict[str, Any]) -> str:
+    """Hash of all that the samples depend on: settings, problems, weights, code."""
+    digest = hashlib.sha256(run.config.fingerprint(*SECTIONS).encode())
+    digest.update(repr((policy, benchmarks)).encode())
+    weights = sorted(Path(policy).glob("*.safetensors")) if Path(policy).is_dir() else []
+    for path in [*weights, *sorted(Path(__file__).parent.rglob("*.py"))]:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
+def finished_chunks(path: Path) -> list[list[dict[str, Any]]]:
+    """What an interrupted evaluation had already sampled, a line a chunk; a line cut short is dropped."""
+    done = []
+    with path.open("a+b") as file:
+        file.seek(0)
+        whole = 0
+        for line in file:
+            try:
+                done.append(json.loads(line))
+            except ValueError:
+                break
+            whole += len(line)
+        file.truncate(whole)
+    return done
+
+
+def check_verdicts(run: Run, rows: Sequence[dict[str, Any]], where: str) -> None:
+    """Stop where too many completions of a benchmark and mode have no answer or timed out."""
+    from replication.grading.rates import check_rates
+
+    unanswered, stopped = (
+        sum(row["verdict"] == verdict for row in rows) / len(rows) for verdict in ("no answer", "timed out")
     )
-    config = run.config
-    out = Path(run.options["out"] or f"runs/evaluate/{run.model}/{algorithm_and_seed(run.options['checkpoint'])}")
+    check_rates(run.config.grading, len(rows), unanswered, stopped, where)
+
+
+def evaluate(run: Run, out: Path) -> dict[str, Any]:
+    """Sample, grade and write; resumes by itself. Returns benchmark -> mode -> metrics."""
     check_output(out, MARK)
     from replication.data.prepared import read_benchmarks
 
-    names = config.evaluate.benchmarks or None
-    benchmarks = read_benchmarks(Path(run.options["data"] or f"data/{run.model}"), names)
+    config, checkpoint = run.config, run.options["checkpoint"]
+    benchmarks = read_benchmarks(Path(run.options["data"] or f"data/{run.model}"), config.evaluate.benchmarks or None)
+    if config.evaluate.problems:
+        benchmarks = {name: problems[: config.evaluate.problems] for name, problems in benchmarks.items()}
 
     from tqdm import tqdm
 
-    from replication.evaluation.run import evaluate_benchmark
-    from replication.evaluation.samples import summarise
+    from replication.evaluation.run import chunks, sample_chunk
+    from replication.evaluation.samples import to_line, write_samples
     from replication.grading.pool import Grader
     from replication.policy import base_policy, load_policy, use_machine
 
-    if run.options["checkpoint"] is not None:
-        path, revision = run.options["checkpoint"], None
-        if not Path(path).is_dir():
-            raise UserError(f"--checkpoint {path}: there is no such folder; train it with `python -m replication.fit`")
-    else:
-        path, revision = base_policy(config.policy, run.model)
+    if checkpoint is not None and not Path(checkpoint).is_dir():
+        raise UserError(
+            f"--checkpoint {checkpoint}: there is no such folder; train it with `python -m replication.fit`"
+        )
+    path, revision = (checkpoint, None) if checkpoint else base_policy(config.policy, run.model)
     model, tokenizer = load_policy(path, revision, config.policy.dtype)
     model.to(use_machine(config.policy))
-    if config.evaluate.problems:
-        benchmarks = {name: problems[: config.evaluate.problems] for name, problems in benchmarks.items()}
-    total = sum(map(len, benchmarks.values())) * config.evaluate.samples * len(config.evaluate.modes)
-    samples = []
-    with Grader() as grader, tqdm(total=total, desc="evaluate", unit="sample", mininterval=2) as bar:
-        for name, problems in benchmarks.items():
-            settings = (config.rollout, config.erasure, config.evaluate, config.policy.thinking)
-            samples += evaluate_benchmark(model, tokenizer, name, problems, *settings, grader, bar.update)
-    rows = [dataclasses.asdict(sample) for sample in samples]
-    metrics = summarise(rows)
-    with output_folder(out, MARK) as new:
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (new / "samples.jsonl").write_text(text, encoding="utf-8")
-        (new / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    for name, modes in metrics.items():
+    parts = chunks(benchmarks, config.rollout, config.evaluate)
+    scratch = Path(".scratch/evaluate") / fingerprint(run, f"{path} {revision}", benchmarks)
+    with locked(scratch), Grader.of(config.grading) as grader:
+        done = finished_chunks(scratch / "chunks.jsonl")
+        if done:
+            print(f"resuming after {len(done)} of {len(parts)} chunks in {scratch}")
+        total = sum(len(part.problems) for part in parts) * config.evaluate.samples
+        bar = tqdm(total=total, initial=sum(map(len, done)), desc="evaluate", unit="sample", mininterval=2)
+        with bar, (scratch / "chunks.jsonl").open("a", encoding="utf-8") as file:
+            for index, part in enumerate(parts):
+                if index >= len(done):
+                    settings = config.rollout, config.erasure, config.evaluate, config.policy.thinking
+                    samples = sample_chunk(model, tokenizer, part, *settings, grader)
+                    line = "[" + ",".join(to_line(sample).rstrip("\n") for sample in samples) + "]\n"
+                    file.write(line)
+                    file.flush()
+                    done.append(json.loads(line))
+                    bar.update(len(samples))
+                if [following.cell for following in parts[index + 1 : index + 2]] != [part.cell]:
+                    cell = [row for p, rows in zip(parts, done, strict=False) if p.cell == part.cell for row in rows]
+                    check_verdicts(run, cell, f"{part.benchmark}, {part.mode}")
+        with output_folder(out, MARK) as new:
+            metrics = write_samples(new, [row for rows in done for row in rows])
+        shutil.rmtree(scratch, ignore_errors=True)
+    return metrics
+
+
+def main() -> None:
+    run = load_run(
+        [*SECTIONS, "grading"],
+        options=OPTIONS,
+        description="Sample a policy on the benchmarks, erasure off and on, and grade it.",
+    )
+    out = Path(run.options["out"] or f"runs/evaluate/{run.model}/{algorithm_and_seed(run.options['checkpoint'])}")
+    for name, modes in evaluate(run, out).items():
         for mode, m in modes.items():
             auc = "undefined" if m["auc"] is None else f"{m['auc']:.2f}"
+            k = m["samples"]
             print(
-                f"{name} {mode}: Avg@{m['samples']:.0f} {m['avg']:.3f}, Pass@{m['samples']:.0f} {m['pass']:.3f}, "
+                f"{name} {mode}: Avg@{k} {m['avg']:.3f}, Pass@{k} {m['pass']:.3f}, Maj@{k} {m['maj']:.3f}, "
                 f"{m['tokens']:.1f} tokens a sample of which {m['erased_tokens']:.1f} erased, "
                 f"AUC of U for wrong samples {auc}"
             )

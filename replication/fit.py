@@ -6,22 +6,20 @@ Killed at any moment, the same command goes on from the last checkpoint to the s
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from replication.cli import Run, load_run
 from replication.config import TrainConfig, TrainerConfig
 from replication.errors import UserError, run_command
-from replication.outputs import check_output, output_folder
+from replication.outputs import check_output, locked, output_folder
 
-SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]
+SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]  # what the numbers depend on
 MARK = "run.json"  # every export holds it
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--seed", {"type": int, "default": 0, "help": "seed of the samples and of the problems' order"}),
@@ -79,18 +77,6 @@ def global_rank() -> int:
     return next((int(rank) for rank in ranks if rank is not None), 0)
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process alone: a second writer would spoil the checkpoints (findings 13)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is training in {folder}: wait for it or stop it") from None
-        yield
-
-
 def train(run: Run) -> Path:
     """Train and export; resumes by itself. Returns the export's folder."""
     config, seed = run.config, int(run.options["seed"])
@@ -140,7 +126,7 @@ def train(run: Run) -> Path:
 
 def _export(run: Run, module: Any, out: Path, base: str, revision: str | None, save_policy: Any) -> None:
     """The trained policy as a plain checkpoint, with the run's settings and history; complete or not there."""
-    settings = {section: dataclasses.asdict(getattr(run.config, section)) for section in SECTIONS}
+    settings = {section: dataclasses.asdict(getattr(run.config, section)) for section in (*SECTIONS, "grading")}
     record = {
         "model": run.model,
         "algorithm": run.algorithm,
@@ -155,7 +141,9 @@ def _export(run: Run, module: Any, out: Path, base: str, revision: str | None, s
 
 
 def main() -> None:
-    run = load_run(SECTIONS, options=OPTIONS, description="Train a policy and export it as a plain checkpoint.")
+    run = load_run(
+        [*SECTIONS, "grading"], options=OPTIONS, description="Train a policy and export it as a plain checkpoint."
+    )
     out = train(run)
     if global_rank() == 0:
         rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]

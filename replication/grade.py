@@ -1,11 +1,15 @@
-"""Grade predictions in a file: `python -m replication.grade predictions.jsonl --out graded.jsonl`."""
+"""Grade predictions in a file: `python -m replication.grade predictions.jsonl --out graded.jsonl`.
+
+Rows that were graded before are graded again, and verdicts that changed are listed. So is an evaluation, with its
+metrics: `python -m replication.grade runs/evaluate/tiny/e3rl/0 --out regraded`.
+"""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from tqdm import tqdm
 from replication.errors import Parser, UserError, run_command
 from replication.grading.pool import Graded, Grader
 from replication.grading.verdict import Verdict
+from replication.outputs import check_output, output_folder
 
 BATCH = 64  # rows graded between two updates of the progress bar
 
@@ -21,7 +26,8 @@ Row = dict[str, Any]
 
 
 def read_predictions(path: Path) -> list[Row]:
-    """The rows of a JSON-lines file, each with the texts `gold` and `prediction`; blank lines are skipped.
+    """The rows of a JSON-lines file, each with the texts `gold` and `prediction` (of a sample: `text`), perhaps with a
+    `tolerance`; blank lines are skipped.
 
     Raises:
         UserError: the file cannot be read, or a line is not such a row.
@@ -56,14 +62,37 @@ def grade_rows(rows: list[Row], grader: Grader) -> list[Graded]:
     with tqdm(total=len(rows), desc="grade", unit="row", mininterval=1) as bar:
         for first in range(0, len(rows), BATCH):
             batch = rows[first : first + BATCH]
-            graded += grader.grade_many([(row["gold"], row["prediction"]) for row in batch])
+            pairs = [(row["gold"], row["prediction" if "prediction" in row else "text"]) for row in batch]
+            graded += grader.grade_many(pairs, [row.get("tolerance") for row in batch])
             bar.update(len(batch))
     return graded
 
 
+def changed_verdicts(rows: Sequence[Row], graded: Sequence[Graded]) -> list[str]:
+    """A line for each row whose verdict is not what it was, the kinds of change with their counts first."""
+    changes: dict[str, list[str]] = {}
+    for number, (row, item) in enumerate(zip(rows, graded, strict=True), 1):
+        if row.get("verdict", item.verdict) != item.verdict:
+            where = (
+                f"  row {number}: reference {row['gold'][:60]!r}, answer {(item.answer or '')[:60]!r} ({item.reason})"
+            )
+            changes.setdefault(f"{row['verdict']} -> {item.verdict}", []).append(where)
+    return [line for change, where in sorted(changes.items()) for line in (f"{change}: {len(where)}", *where)]
+
+
+def regrade(out: Path, rows: list[Row], graded: list[Graded]) -> None:
+    """An evaluation's samples with new verdicts, and the metrics of them."""
+    from replication.evaluation.samples import write_samples
+
+    for row, item in zip(rows, graded, strict=True):
+        row.update(verdict=item.verdict.value, answer=item.answer)
+    with output_folder(out, "samples.jsonl") as new:
+        write_samples(new, rows)
+
+
 def main() -> None:
     parser = Parser(prog="python -m replication.grade", description="Grade predictions in a file.")
-    parser.add_argument("file", type=Path, help="JSON lines with the texts `gold` and `prediction`")
+    parser.add_argument("file", type=Path, help="JSON lines with the texts `gold` and `prediction`, or an evaluation")
     parser.add_argument("--out", type=Path, required=True, help="the same rows with verdict, answer, reason, seconds")
     parser.add_argument("--workers", type=int, default=2, help="processes for what text alone cannot decide")
     parser.add_argument("--time-limit", type=float, default=1.0, help="seconds for one check")
@@ -72,15 +101,27 @@ def main() -> None:
         raise UserError(f"--workers {options.workers}: give at least 1")
     if not 0 < options.time_limit < float("inf"):
         raise UserError(f"--time-limit {options.time_limit}: give a positive number of seconds")
-    if options.out.is_dir():
+    is_evaluation = options.file.is_dir()
+    if is_evaluation:
+        check_output(options.out, "samples.jsonl")
+    elif options.out.is_dir():
         raise UserError(f"--out {options.out} is a folder: name a file")
 
-    rows = read_predictions(options.file)
+    rows = read_predictions(options.file / "samples.jsonl" if is_evaluation else options.file)
     with Grader(workers=options.workers, time_limit=options.time_limit) as grader:
         graded = grade_rows(rows, grader)
-    write_rows(options.out, (row | _columns(item) for row, item in zip(rows, graded, strict=True)))
+    again = sum("verdict" in row for row in rows)
+    changes = changed_verdicts(rows, graded)
+    if is_evaluation:
+        regrade(options.out, rows, graded)
+    else:
+        write_rows(options.out, (row | _columns(item) for row, item in zip(rows, graded, strict=True)))
     counts = Counter(item.verdict for item in graded)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+    for line in changes:
+        print(line)
+    if again:
+        print(f"of {again} graded before, {sum(line.startswith('  ') for line in changes)} changed")
     print(f"{len(rows)} graded: {summary}; written to {options.out}")
 
 
@@ -91,10 +132,13 @@ def _row(line: str, where: str) -> Row:
         raise UserError(f"{where} is not JSON ({error}): put one object on each line") from error
     if not isinstance(row, dict):
         raise UserError(f"{where} is not an object: give it the fields `gold` and `prediction`")
-    for field in ("gold", "prediction"):
+    for field in ("gold", "prediction" if "prediction" in row or "text" not in row else "text"):
         if not isinstance(row.get(field), str):
             found = f"is {json.dumps(row[field])}" if field in row else "is missing"
             raise UserError(f"{where}: `{field}` {found[:80]}: give it as a string")
+    tolerance = row.get("tolerance")
+    if tolerance is not None and (isinstance(tolerance, bool) or not isinstance(tolerance, int | float)):
+        raise UserError(f"{where}: `tolerance` is {json.dumps(tolerance)[:80]}: give it as a number")
     return row
 
 

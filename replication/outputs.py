@@ -1,7 +1,8 @@
-"""Output folders that are complete or not there."""
+"""Output folders that are complete or not there, and scratch folders that one process at a time writes."""
 
 from __future__ import annotations
 
+import fcntl
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,3 +44,15 @@ def output_folder(folder: Path, mark: str) -> Iterator[Path]:
             new.rename(folder)
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}: choose another folder by --out") from None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process alone: a second writer would spoil what the first one keeps (findings 13)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is at work in {folder}: wait for it or stop it") from None
+        yield

@@ -73,7 +73,7 @@ def test_any_other_model_by_hub_id_or_folder(params, tmp_path):
         (["--trainer.devices", "0"], ["trainer.devices = 0", "positive"]),
         (["--policy.kv_heads", "3"], ["policy.kv_heads = 3", "divisor"]),
         (["--train.warmup", "-1"], ["train.warmup = -1"]),
-        (["--evaluate.modes", "[]"], ["evaluate.modes", "plain, erased"]),
+        (["--evaluate.modes", "[]"], ["evaluate.modes", "plain or erased"]),
         (
             ["--credit.negatives", "true", "--credit.overlong_buffer", "0.2"],
             ["credit.negatives = True", "overlong_buffer"],

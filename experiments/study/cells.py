@@ -29,23 +29,16 @@ def warm_start(model: str, seed: int) -> str:
 
 def draw(policy: Any, tokenizer: Any, config: Config, problems: Sequence[Problem], mode: str) -> list[Sample]:
     """Graded samples of the problems by the settings, erasure off (`plain`) or on (`erased`)."""
-    from replication.evaluation.run import evaluate_benchmark
+    from replication.evaluation.run import chunks, sample_chunk
     from replication.grading.pool import Grader
 
     settings = replace(config.evaluate, modes=[mode])
-    with Grader() as grader:
-        return evaluate_benchmark(
-            policy,
-            tokenizer,
-            "heldout",
-            problems,
-            config.rollout,
-            config.erasure,
-            settings,
-            False,
-            grader,
-            lambda _: None,
-        )
+    with Grader.of(config.grading) as grader:
+        parts = [
+            sample_chunk(policy, tokenizer, chunk, config.rollout, config.erasure, settings, False, grader)
+            for chunk in chunks({"heldout": problems}, config.rollout, settings)
+        ]
+    return [sample for part in parts for sample in part]
 
 
 def counts(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from replication.config.base import DataConfig, PolicyConfig, Source, WarmstartConfig
 from replication.config.method import CreditConfig, ErasureConfig, ObjectiveConfig, RolloutConfig
-from replication.config.runs import EvaluateConfig, TrainConfig, TrainerConfig
+from replication.config.runs import EvaluateConfig, GradingConfig, TrainConfig, TrainerConfig
 
 __all__ = [
     "Config",
@@ -17,6 +17,7 @@ __all__ = [
     "DataConfig",
     "ErasureConfig",
     "EvaluateConfig",
+    "GradingConfig",
     "ObjectiveConfig",
     "PolicyConfig",
     "RolloutConfig",
@@ -36,6 +37,7 @@ SECTIONS: dict[str, type] = {
     "objective": ObjectiveConfig,
     "train": TrainConfig,
     "trainer": TrainerConfig,
+    "grading": GradingConfig,
     "evaluate": EvaluateConfig,
 }
 
@@ -56,6 +58,7 @@ class Config:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    grading: GradingConfig = field(default_factory=GradingConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def fingerprint(self, *sections: str) -> str:

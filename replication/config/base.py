@@ -21,7 +21,8 @@ class Source:
     split: str = "train"
     """Split of the hub data set"""
     columns: dict[str, str] = field(default_factory=dict)
-    """Our column -> the source's column, where the names differ (question, final_answer, difficulty, topic)"""
+    """Our column -> the source's column, where the names differ (question, final_answer, difficulty, topic,
+    tolerance: absolute error of a numerical answer)"""
 
 
 @dataclass

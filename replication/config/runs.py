@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -76,8 +77,30 @@ class TrainerConfig:
 
 
 @dataclass
+class GradingConfig:
+    """The grader, of rewards and of evaluations, and when its verdicts stop a run."""
+
+    workers: int = 2
+    """Worker processes for what plain text cannot decide, for each process that grades"""
+    time_limit: float = 1.0
+    """Seconds of wall-clock for one check"""
+    memory_gib: float = 1.0
+    """GiB of address space for one check"""
+    max_no_answer: float = 0.9
+    """Largest share of completions without an answer, in a training step or a benchmark; above it the run stops"""
+    max_timed_out: float = 0.05
+    """Largest share of completions whose check was stopped"""
+
+    def __post_init__(self) -> None:
+        for key in ("workers", "time_limit", "memory_gib"):
+            require(getattr(self, key) > 0, f"grading.{key}", getattr(self, key), "a positive number")
+        for key in ("max_no_answer", "max_timed_out"):
+            require(0 <= getattr(self, key) <= 1, f"grading.{key}", getattr(self, key), "between 0 and 1")
+
+
+@dataclass
 class EvaluateConfig:
-    """Sampling for Avg@k and Pass@k."""
+    """Sampling for the metrics of an evaluation."""
 
     samples: int = 16
     """k, completions a problem"""
@@ -85,15 +108,28 @@ class EvaluateConfig:
     """Problems a benchmark, from its start; 0 is all"""
     benchmarks: list[str] = field(default_factory=list)
     """Which of the prepared benchmarks; none named: all"""
-    modes: list[Literal["plain", "erased"]] = field(default_factory=lambda: ["plain", "erased"])
-    """Erasure off, on, or both (the paper does not say which its figures are)"""
+    modes: list[str] = field(default_factory=lambda: ["plain", "erased"])
+    """Erasure off (`plain`) and on (`erased`); `plain@0.5` is at a temperature of its own (the paper does not say which
+    its figures are)"""
     temperature: float = 1.0
-    """Sampling temperature"""
+    """Sampling temperature of the modes that name none"""
     seed: int = 0
     """Seed of the samples"""
 
     def __post_init__(self) -> None:
         require(self.samples > 0, "evaluate.samples", self.samples, "a positive whole number")
         require(self.problems >= 0, "evaluate.problems", self.problems, "a whole number >= 0")
-        require(bool(self.modes), "evaluate.modes", self.modes, "at least one of plain, erased")
+        distinct = bool(self.modes) and len(set(self.modes)) == len(self.modes)
+        known = "different modes, each plain or erased, or with a temperature such as plain@0.5"
+        require(distinct and all(map(_is_mode, self.modes)), "evaluate.modes", self.modes, known)
         require(self.temperature > 0, "evaluate.temperature", self.temperature, "a positive number")
+
+    def sampling(self, mode: str) -> tuple[bool, float]:
+        """Whether a mode erases, and its temperature."""
+        kind, _, temperature = mode.partition("@")
+        return kind == "erased", float(temperature or self.temperature)
+
+
+def _is_mode(text: str) -> bool:
+    found = re.fullmatch(r"(?:plain|erased)(?:@(\d+(?:\.\d+)?|\.\d+))?", text)
+    return found is not None and (found[1] is None or float(found[1]) > 0)

@@ -15,7 +15,7 @@ from replication.config import Source
 from replication.errors import UserError
 
 REQUIRED = ("question", "final_answer")
-OPTIONAL = ("difficulty", "topic")
+OPTIONAL = ("difficulty", "topic", "tolerance")
 SUFFIXES = (".jsonl", ".json", ".parquet")
 
 Row = dict[str, Any]
@@ -31,6 +31,8 @@ class Problem:
     final_answer: str
     difficulty: float | None = None
     topic: str = ""
+    tolerance: float | None = None
+    """Absolute error that a numerical answer may have (OlympiadBench's `error`), or None"""
 
 
 def load_problems(source: Source, name: str) -> list[Problem]:
@@ -160,13 +162,14 @@ def _parse(text: str, where: str) -> Any:
 
 def _problem(row: Row, columns: dict[str, str], where: str, id: str) -> Problem:
     """One row, checked; `where` is its file and row number."""
-    question, answer, difficulty, topic = (row.get(columns[ours]) for ours in (*REQUIRED, *OPTIONAL))
+    question, answer, difficulty, topic, tolerance = (row.get(columns[ours]) for ours in (*REQUIRED, *OPTIONAL))
     return Problem(
         id=id,
         question=_text(question, f"{where}, column {columns['question']!r}", "a question").strip(),
         final_answer=_answer(answer, f"{where}, column {columns['final_answer']!r}"),
         difficulty=_number(difficulty, f"{where}, column {columns['difficulty']!r}"),
         topic="" if topic is None else str(topic),
+        tolerance=_tolerance(tolerance, f"{where}, column {columns['tolerance']!r}"),
     )
 
 
@@ -183,8 +186,17 @@ def _text(value: Any, where: str, what: str) -> str:
     return value
 
 
+def _tolerance(value: Any, where: str) -> float | None:
+    """The error allowed, or None; of several, one an answer, the smallest."""
+    each = value.split(",") if isinstance(value, str) and value.strip() else [value]
+    found = [number for part in each if (number := _number(part, where)) is not None]
+    if any(number < 0 for number in found):
+        raise UserError(f"{where}: {value!r} is negative: correct the row")
+    return min(found, default=None)
+
+
 def _number(value: Any, where: str) -> float | None:
-    """A difficulty, or None where the row has none."""
+    """A difficulty or tolerance, or None where the row has none."""
     if value is None or value == "":
         return None
     try:

@@ -1,4 +1,4 @@
-"""Avg@k and Pass@k as torchmetrics metrics."""
+"""The metrics of an evaluation, as torchmetrics metrics over problems and as functions of tensors."""
 
 from __future__ import annotations
 
@@ -7,55 +7,88 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from replication.seeds import seed_for
 
 
-class AvgAtK(Metric):
-    """Avg@k: the share of correct samples, k a problem."""
+class ProblemMetric(Metric):
+    """A mean over problems that keeps each problem's value, [P] or [P, B]; every metric here is one."""
 
-    correct: Tensor
-    total: Tensor
+    values: list[Tensor]
     full_state_update = False
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("correct", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("values", [], dist_reduce_fx="cat")
 
-    def update(self, correct: Tensor) -> None:
-        """Add [P, n] booleans: n graded samples of each of P problems."""
-        self.correct += correct.sum()
-        self.total += correct.numel()
+    def add(self, values: Tensor) -> None:
+        """Take in the values of further problems."""
+        self.values.append(values.double())
+
+    def by_problem(self) -> Tensor:
+        """The value of each problem, in the order they were added."""
+        return dim_zero_cat(self.values)
 
     def compute(self) -> Tensor:
-        return self.correct / self.total
+        return self.by_problem().mean(0)
 
 
-class PassAtK(Metric):
+class AvgAtK(ProblemMetric):
+    """Avg@k: the share of correct samples, k a problem."""
+
+    def update(self, correct: Tensor) -> None:
+        """Add [P, k] booleans: k graded samples of each of P problems."""
+        self.add(correct.double().mean(1))
+
+
+class PassAtK(ProblemMetric):
     """Pass@k: the chance that one of k samples is correct, by the unbiased estimator of Chen et al. 2021.
 
     Args:
         k: samples, at most the n that were drawn of each problem.
     """
 
-    passed: Tensor
-    problems: Tensor
-    full_state_update = False
+    def __init__(self, k: int):
+        super().__init__()
+        self.k = k
+
+    def update(self, correct: Tensor) -> None:
+        """Add [P, n] booleans: n >= k graded samples of each of P problems."""
+        self.add(pass_at_k(correct.sum(1), correct.shape[1], self.k))
+
+
+class MajAtK(ProblemMetric):
+    """Maj@k: the chance that the most frequent answer of k samples is right, see `majority_at_k`.
+
+    Args:
+        k: votes, at most the n samples that were drawn of each problem.
+    """
 
     def __init__(self, k: int):
         super().__init__()
         self.k = k
-        self.add_state("passed", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("problems", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, correct: Tensor) -> None:
-        """Add [P, n] booleans: n >= k graded samples of each of P problems."""
-        self.passed += pass_at_k(correct.sum(1), correct.shape[1], self.k).sum()
-        self.problems += len(correct)
+    def update(self, answers: Sequence[Sequence[str | None]], correct: Tensor) -> None:
+        """Add n >= k answers of each of P problems, None for none, and their [P, n] verdicts."""
+        self.add(majority_at_k(answers, correct, self.k))
 
-    def compute(self) -> Tensor:
-        return self.passed / self.problems
+
+class AccuracyAtTokens(ProblemMetric):
+    """The share of samples that are correct and took at most so many generated tokens, for each of B budgets.
+
+    Args:
+        budgets: tokens a sample, erased ones included.
+    """
+
+    def __init__(self, budgets: Sequence[int]):
+        super().__init__()
+        self.budgets = list(budgets)
+
+    def update(self, correct: Tensor, tokens: Tensor) -> None:
+        """Add [P, n] verdicts and the [P, n] tokens that each sample took."""
+        within = tokens[..., None] <= torch.tensor(self.budgets)  # [P, n, B]
+        self.add((correct[..., None] & within).double().mean(1))
 
 
 def pass_at_k(correct: Tensor, n: int, k: int) -> Tensor:

@@ -1,9 +1,9 @@
-"""Sample k completions of every problem, plainly and with erasure, and grade them."""
+"""Sample k completions of every problem in every mode, and grade them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,60 +28,86 @@ def mean_uncertainty(done: Rollout, erasure: ErasureConfig) -> list[float]:
     return u
 
 
-def evaluate_benchmark(
+@dataclass(frozen=True)
+class Chunk:
+    """Problems of a benchmark that are sampled together in one mode."""
+
+    benchmark: str
+    mode: str
+    problems: Sequence[Problem]
+
+    @property
+    def cell(self) -> tuple[str, str]:
+        """Benchmark and mode."""
+        return self.benchmark, self.mode
+
+
+def chunks(
+    benchmarks: Mapping[str, Sequence[Problem]], rollout: RolloutConfig, settings: EvaluateConfig
+) -> list[Chunk]:
+    """The evaluation in the order it is run: as many problems at a time as fit into `rollout.max_rows`."""
+    size = max(1, rollout.max_rows // settings.samples)
+    return [
+        Chunk(name, mode, problems[first : first + size])
+        for name, problems in benchmarks.items()
+        for mode in settings.modes
+        for first in range(0, len(problems), size)
+    ]
+
+
+def sample_chunk(
     model: Any,
     tokenizer: Any,
-    name: str,
-    problems: Sequence[Problem],
+    chunk: Chunk,
     rollout: RolloutConfig,
     erasure: ErasureConfig,
     settings: EvaluateConfig,
     thinking: bool,
     grader: Grader,
-    progress: Callable[[int], None],
 ) -> list[Sample]:
-    """Sample and grade one benchmark in every mode of the settings.
+    """Sample and grade one chunk; a problem's samples stand together, in order.
 
     A sample's random numbers are a function of (seed, benchmark, problem, sample): the modes start from the same ones.
-
-    Args:
-        progress: called with the number of completions each time some are done.
     """
-    k = settings.samples
+    k, problems = settings.samples, chunk.problems
+    erases, temperature = settings.sampling(chunk.mode)
     rows = max(rollout.max_rows, k)
-    sampling = replace(rollout, group_size=k, temperature=settings.temperature, cool_fraction=0.0, max_rows=rows)
-    groups = max(1, sampling.max_rows // k)
-    ends = eos_ids(model, tokenizer)
-    out: list[Sample] = []
-    for mode in settings.modes:
-        erase = replace(erasure, fraction=1.0 if mode == "erased" else 0.0)
-        for first in range(0, len(problems), groups):
-            chunk = problems[first : first + groups]
-            prompts = [prompt_ids(tokenizer, p.question, thinking) for p in chunk]
-            keys = [seed_for(settings.seed, "evaluate", name, p.id, i) for p in chunk for i in range(k)]
-            done = roll_out(model, prompts, torch.tensor(keys), sampling, erase, ends, tokenizer.pad_token_id)
-            ids = [row[:end] for row, end in zip(done.tokens.tolist(), done.length.tolist(), strict=True)]
-            texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-            graded = grader.grade_many(
-                [(p.final_answer, texts[i * k + j]) for i, p in enumerate(chunk) for j in range(k)]
-            )
-            erased, u = done.erased_tokens, mean_uncertainty(done, erasure)
-            for row, item in enumerate(graded):
-                out.append(
-                    Sample(
-                        benchmark=name,
-                        mode=mode,
-                        problem=chunk[row // k].id,
-                        sample=row % k,
-                        verdict=item.verdict.value,
-                        answer=item.answer,
-                        tokens=int(done.length[row]),
-                        erased_tokens=int(erased[row]),
-                        erasures=int(done.erasures[row].sum()),
-                        uncertainty=round(u[row], 4),
-                        ended=bool(done.ended[row]),
-                        text=texts[row],
-                    )
-                )
-            progress(len(graded))
-    return out
+    sampling = replace(rollout, group_size=k, temperature=temperature, cool_fraction=0.0, max_rows=rows)
+    prompts = [prompt_ids(tokenizer, p.question, thinking) for p in problems]
+    keys = [seed_for(settings.seed, "evaluate", chunk.benchmark, p.id, i) for p in problems for i in range(k)]
+    done = roll_out(
+        model,
+        prompts,
+        torch.tensor(keys),
+        sampling,
+        replace(erasure, fraction=1.0 if erases else 0.0),
+        eos_ids(model, tokenizer),
+        tokenizer.pad_token_id,
+    )
+    ids = [row[:end] for row, end in zip(done.tokens.tolist(), done.length.tolist(), strict=True)]
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    owner = [p for p in problems for _ in range(k)]
+    golds = [p.final_answer for p in owner]
+    graded = grader.grade_many(list(zip(golds, texts, strict=True)), [p.tolerance for p in owner])
+    erased, u = done.erased_tokens, mean_uncertainty(done, erasure)
+    return [
+        Sample(
+            benchmark=chunk.benchmark,
+            mode=chunk.mode,
+            problem=owner[row].id,
+            sample=row % k,
+            seed=keys[row],
+            gold=golds[row],
+            tolerance=owner[row].tolerance,
+            verdict=item.verdict.value,
+            answer=item.answer,
+            tokens=int(done.length[row]),
+            erased_tokens=int(erased[row]),
+            erasures=int(done.erasures[row].sum()),
+            uncertainty=round(u[row], 4),
+            ended=bool(done.ended[row]),
+            text=texts[row],
+            token_ids=ids[row],
+        )
+        for row, item in enumerate(graded)
+    ]

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from replication.errors import UserError
 from replication.evaluation.diagnostics import group_auc
-from replication.evaluation.metrics import AvgAtK, PassAtK
+from replication.evaluation.metrics import AccuracyAtTokens, AvgAtK, MajAtK, PassAtK
+from replication.grading.normalize import normalize
+
+BUDGETS = 10  # token budgets that a benchmark's accuracy is given at, up to its longest sample
+
+Row = Mapping[str, Any]
 
 
 @dataclass
 class Sample:
-    """One graded completion."""
+    """One graded completion; all that grading it again needs."""
 
     benchmark: str
-    mode: str  # plain or erased
+    mode: str  # plain or erased, with a temperature where it has one of its own
     problem: str
     sample: int
+    seed: int  # key of its random numbers
+    gold: str
+    tolerance: float | None
     verdict: str
     answer: str | None
     tokens: int  # kept
@@ -29,28 +40,77 @@ class Sample:
     uncertainty: float  # mean U over the segments, in nats, by the settings of the erasure
     ended: bool
     text: str
+    token_ids: list[int]
 
 
-def summarise(samples: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float | None]]]:
-    """benchmark -> mode -> metrics: avg, pass, tokens a sample (kept and erased), rates, AUC. See docs/glossary.md.
+def write_samples(folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
+    """Write samples.jsonl, problems.jsonl and metrics.json; returns the metrics."""
+    metrics = summarise(rows)
+    for name, lines in (("samples.jsonl", rows), ("problems.jsonl", list(by_problem(rows)))):
+        (folder / name).write_text("".join(to_line(row) for row in lines), encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    return metrics
 
-    A problem's samples stand together, in order.
+
+def read_samples(folder: Path) -> list[dict[str, Any]]:
+    """The samples of an evaluation.
+
+    Raises:
+        UserError: the folder holds none, or a line that is no sample.
     """
-    table: dict[str, dict[str, dict[str, float | None]]] = {}
+    path = folder / "samples.jsonl"
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        if not rows or any(not {"benchmark", "mode", "problem", "verdict"} <= row.keys() for row in rows):
+            raise ValueError("a line is no sample")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): name a folder of `replication.evaluate`") from None
+    return rows
+
+
+def to_line(row: Row | Sample) -> str:
+    """One line of JSON."""
+    return json.dumps(asdict(row) if isinstance(row, Sample) else row, ensure_ascii=False) + "\n"
+
+
+def cells(samples: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
+    """Benchmark, mode and samples of each that occurs, in alphabetical order."""
     for name, mode in sorted({(s["benchmark"], s["mode"]) for s in samples}):
-        rows = [s for s in samples if (s["benchmark"], s["mode"]) == (name, mode)]
-        correct = torch.tensor(list(correct_by_problem(rows).values()))
-        average, passed = AvgAtK(), PassAtK(correct.shape[1])
+        yield name, mode, [s for s in samples if (s["benchmark"], s["mode"]) == (name, mode)]
+
+
+def summarise(samples: Sequence[Row]) -> dict[str, dict[str, dict[str, Any]]]:
+    """benchmark -> mode -> metrics, see docs/glossary.md. A problem's samples stand together, in order."""
+    table: dict[str, dict[str, dict[str, Any]]] = {}
+    longest: dict[str, int] = {}
+    for s in samples:
+        longest[s["benchmark"]] = max(longest.get(s["benchmark"], 0), spent(s))
+    for name, mode, rows in cells(samples):
+        correct = torch.tensor(list(correct_by_problem(rows).values()))  # [P, k]
+        k, n = correct.shape[1], len(rows)
+        average = AvgAtK()
         average.update(correct)
-        passed.update(correct)
-        n = len(rows)
+        passed = {i: PassAtK(i) for i in range(1, k + 1)}
+        votes = {i: MajAtK(i) for i in range(1, k + 1) if i == k or i & (i - 1) == 0}
+        ballots = answers_by_problem(rows)
+        budgets = [math.ceil(longest[name] * i / BUDGETS) for i in range(1, BUDGETS + 1)]
+        at_tokens = AccuracyAtTokens(budgets)
+        at_tokens.update(correct, torch.tensor([spent(s) for s in rows]).view(correct.shape))
+        for metric in passed.values():
+            metric.update(correct)
+        for vote in votes.values():
+            vote.update(ballots, correct)
         uncertainty = torch.tensor([s["uncertainty"] for s in rows]).view(correct.shape)
         table.setdefault(name, {})[mode] = {
             "avg": float(average.compute()),
-            "pass": float(passed.compute()),
-            "samples": correct.shape[1],
+            "pass": float(passed[k].compute()),
+            "maj": float(votes[k].compute()),
+            "pass_at": {str(i): round(float(metric.compute()), 6) for i, metric in passed.items()},
+            "maj_at": {str(i): round(float(vote.compute()), 6) for i, vote in votes.items()},
+            "accuracy_at_tokens": dict(zip(map(str, budgets), at_tokens.compute().tolist(), strict=True)),
+            "samples": k,
             "problems": len(correct),
-            "tokens": sum(s["tokens"] + s["erased_tokens"] for s in rows) / n,
+            "tokens": sum(map(spent, rows)) / n,
             "erased_tokens": sum(s["erased_tokens"] for s in rows) / n,
             "erasures": sum(s["erasures"] for s in rows) / n,
             "auc": None if math.isnan(auc := group_auc(uncertainty, ~correct)) else auc,
@@ -61,9 +121,45 @@ def summarise(samples: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[
     return table
 
 
-def correct_by_problem(samples: Sequence[Mapping[str, Any]]) -> dict[str, list[bool]]:
+def by_problem(samples: Sequence[Row]) -> Iterator[dict[str, Any]]:
+    """A row for each problem of each benchmark and mode: correct samples of how many, Maj@k, mean tokens a sample."""
+    for name, mode, rows in cells(samples):
+        hits, ballots = correct_by_problem(rows), answers_by_problem(rows)
+        majority = MajAtK(len(ballots[0]))
+        majority.update(ballots, torch.tensor(list(hits.values())))
+        tokens: dict[str, list[int]] = {}
+        for s in rows:
+            tokens.setdefault(s["problem"], []).append(spent(s))
+        for (problem, right), vote in zip(hits.items(), majority.by_problem().tolist(), strict=True):
+            mean = sum(tokens[problem]) / len(right)
+            yield {
+                "benchmark": name,
+                "mode": mode,
+                "problem": problem,
+                "correct": sum(right),
+                "samples": len(right),
+                "maj": vote,
+                "tokens": mean,
+            }
+
+
+def spent(sample: Row) -> int:
+    """Tokens generated for a sample, erased ones included."""
+    return int(sample["tokens"] + sample["erased_tokens"])
+
+
+def correct_by_problem(samples: Sequence[Row]) -> dict[str, list[bool]]:
     """Problem id -> whether each of its samples is correct."""
     out: dict[str, list[bool]] = {}
     for s in samples:
         out.setdefault(s["problem"], []).append(s["verdict"] == "correct")
     return out
+
+
+def answers_by_problem(samples: Sequence[Row]) -> list[list[str | None]]:
+    """What each sample of each problem votes for: right answers are one answer, wrong ones are by their normal form."""
+    out: dict[str, list[str | None]] = {}
+    for s in samples:
+        vote = None if s["answer"] is None else normalize(s["answer"])
+        out.setdefault(s["problem"], []).append("correct" if s["verdict"] == "correct" else vote)
+    return list(out.values())

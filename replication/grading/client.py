@@ -56,9 +56,9 @@ class Worker:
             )
         self._started = True
 
-    def ask(self, gold: str, answer: str) -> tuple[Verdict, str]:
+    def ask(self, gold: str, answer: str, tolerance: float | None) -> tuple[Verdict, str]:
         """Verdict and reason from math-verify; the worker is no longer alive after one it could not give."""
-        request = json.dumps({"gold": gold, "answer": answer}).encode() + b"\n"
+        request = json.dumps({"gold": gold, "answer": answer, "tolerance": tolerance}).encode() + b"\n"
         try:
             self._requests.write(request)
             reply = self._read_reply(self._time_limit + GRACE)

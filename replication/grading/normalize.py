@@ -8,6 +8,9 @@ from functools import lru_cache
 from replication.grading.spelling import plain_characters, plain_latex, tighten
 from replication.grading.wording import drop_surroundings, one_text_macro, unwrap_text
 
+_CHOICE = re.compile(  # one choice letter with its value, `(C)27`; not the product `(C)\cdot 27`
+    r"(?:\(([A-E])\)|([A-E])[.:)])(?![+*/^_=,!']|\\(?:cdot|times|div|cup|cap|in|to|le|ge)\b)(?P<value>.*[0-9].*)"
+)
 _PARENTHESES = re.compile(r"\(+([A-Za-z]|[+-]?[0-9.]+)\)+")
 
 
@@ -28,8 +31,11 @@ def normalize(text: str) -> str:
 def readings(gold: str, answer: str) -> tuple[str, list[str]]:
     """The reference without its percent sign, and what the answer may stand for given normal forms of both.
 
-    A percent sign is dropped; only where the answer alone has one may it also mean a hundredth.
+    A choice letter before a value, `(C)27`, is dropped where the reference is no letter. A percent sign is dropped;
+    only where the answer alone has one may it also mean a hundredth.
     """
+    if (choice := _CHOICE.fullmatch(answer)) and not re.match(r"\(?[A-E]\b", gold):
+        answer = choice["value"]
     plain_gold, plain_answer = gold.removesuffix(r"\%"), answer.removesuffix(r"\%")
     if plain_answer == answer or plain_gold != gold:
         return plain_gold, [plain_answer]

@@ -53,21 +53,29 @@ def read_number(text: str) -> Number | None:
     return None
 
 
-def same_number(gold: str, answer: str) -> bool | None:
+def same_number(gold: str, answer: str, tolerance: float | None = None) -> bool | None:
     """Whether two normalised texts are the same number; None when either is not a plain number.
 
-    Exact, unless both are fractional and one is a decimal: then to six significant digits of the reference.
+    Exact, unless both are fractional and one is a decimal: then to six significant digits of the reference. A
+    benchmark's own `tolerance`, an absolute error, takes the place of both.
     """
     gold_integer, answer_integer = _integer_digits(gold), _integer_digits(answer)
-    if gold_integer is not None and answer_integer is not None:
+    if gold_integer is not None and answer_integer is not None and not tolerance:
         return gold_integer == answer_integer
     gold_number, answer_number = read_number(gold), read_number(answer)
     if gold_number is None or answer_number is None:
         return None
     if gold_number.value == answer_number.value:
         return True
+    if tolerance:
+        return within(gold_number.value, answer_number.value, tolerance)
     one_is_decimal = gold_number.is_decimal or answer_number.is_decimal
     return one_is_decimal and rounds_to(gold_number.value, answer_number.value)
+
+
+def within(gold: Fraction, answer: Fraction, tolerance: float) -> bool:
+    """Whether `answer` is at most `tolerance` from `gold`, exactly: 4.3 is within 0.1 of 4.2."""
+    return abs(answer - gold) <= Fraction(repr(tolerance))
 
 
 def rounds_to(gold: Fraction, answer: Fraction) -> bool:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
+from replication.config import GradingConfig
 from replication.grading.answer import extract_answer
 from replication.grading.client import Worker
 from replication.grading.verdict import Verdict, exact_verdict
@@ -59,25 +60,37 @@ class Grader:
         _graders.add(self)
         weakref.finalize(self, _close_all, self._running)
 
-    def grade(self, gold: str, completion: str) -> Graded:
-        """The verdict on one completion given the reference answer `gold`."""
-        return self.grade_many([(gold, completion)])[0]
+    @classmethod
+    def of(cls, settings: GradingConfig) -> Grader:
+        """The grader of a run's settings."""
+        return cls(settings.workers, settings.time_limit, int(settings.memory_gib * 2**30))
 
-    def grade_many(self, pairs: Sequence[tuple[str, str]]) -> list[Graded]:
-        """The verdicts on (gold, completion) pairs, in order; equal answers are checked once, on all workers."""
+    def grade(self, gold: str, completion: str, tolerance: float | None = None) -> Graded:
+        """The verdict on one completion given the reference answer `gold`, and the error it may have."""
+        return self.grade_many([(gold, completion)], [tolerance])[0]
+
+    def grade_many(
+        self, pairs: Sequence[tuple[str, str]], tolerances: Sequence[float | None] | None = None
+    ) -> list[Graded]:
+        """The verdicts on (gold, completion) pairs, in order; equal answers are checked once, on all workers.
+
+        Args:
+            pairs: the reference answer and the completion.
+            tolerances: absolute error that each answer may have, where its benchmark allows one.
+        """
         if self._is_closed:
             raise RuntimeError(_CLOSED)
-        answered = [(gold, extract_answer(completion)) for gold, completion in pairs]
-        graded = {pair: self._without_worker(*pair) for pair in dict.fromkeys(answered)}
-        undecided = [(gold, answer) for (gold, answer), done in graded.items() if done is None and answer is not None]
+        allowed = [None] * len(pairs) if tolerances is None else tolerances
+        asked = [(gold, extract_answer(text), error) for (gold, text), error in zip(pairs, allowed, strict=True)]
+        graded = {question: self._without_worker(*question) for question in dict.fromkeys(asked)}
+        undecided = [question for question, done in graded.items() if done is None]
         if len(undecided) == 1:
             graded[undecided[0]] = self._with_worker(*undecided[0])
         elif undecided:
             with ThreadPoolExecutor(self.workers) as threads:
-                graded.update(
-                    zip(undecided, threads.map(lambda pair: self._with_worker(*pair), undecided), strict=True)
-                )
-        return [result for pair in answered if (result := graded[pair]) is not None]
+                found = threads.map(lambda question: self._with_worker(*question), undecided)
+                graded.update(zip(undecided, found, strict=True))
+        return [result for question in asked if (result := graded[question]) is not None]
 
     @property
     def worker_pids(self) -> list[int]:
@@ -105,31 +118,32 @@ class Grader:
     def __reduce__(self) -> tuple[type[Grader], tuple[int, float, int]]:
         return Grader, (self.workers, self.time_limit, self.memory_limit)  # another process gets workers of its own
 
-    def _without_worker(self, gold: str, answer: str | None) -> Graded | None:
+    def _without_worker(self, gold: str, answer: str | None, tolerance: float | None) -> Graded | None:
         """The verdict where the text or the cache has it."""
         started = time.perf_counter()
         if answer is None:
             return Graded(Verdict.NO_ANSWER, None, "no closed box with an answer after the thinking", 0.0)
         with self._cache_lock:
-            if (gold, answer) in self._cache:
-                self._cache.move_to_end((gold, answer))
-                return Graded(self._cache[gold, answer], answer, "cached", time.perf_counter() - started)
-        verdict = exact_verdict(gold, answer)
+            if (gold, answer, tolerance) in self._cache:
+                self._cache.move_to_end((gold, answer, tolerance))
+                return Graded(self._cache[gold, answer, tolerance], answer, "cached", time.perf_counter() - started)
+        verdict = exact_verdict(gold, answer, tolerance)
         return Graded(verdict, answer, "exact", time.perf_counter() - started) if verdict else None
 
-    def _with_worker(self, gold: str, answer: str) -> Graded:
+    def _with_worker(self, gold: str, answer: str | None, tolerance: float | None) -> Graded:
         """The verdict of a worker process. What timed out is not remembered: the machine may have been busy."""
+        assert answer is not None  # without one there is nothing to check, see _without_worker
         worker = self._take_worker()
         try:
             worker.wait_until_ready()
             started = time.perf_counter()
-            verdict, reason = worker.ask(gold, answer)
+            verdict, reason = worker.ask(gold, answer, tolerance)
             graded = Graded(verdict, answer, reason, time.perf_counter() - started)
         finally:
             self._idle.put(worker)
         if verdict is not Verdict.TIMED_OUT:
             with self._cache_lock:
-                self._cache[gold, answer] = verdict
+                self._cache[gold, answer, tolerance] = verdict
                 if len(self._cache) > CACHED_PAIRS:
                     self._cache.popitem(last=False)
         return graded
@@ -160,7 +174,7 @@ class Grader:
         self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()  # so that a running worker goes first
         for _ in range(self.workers):
             self._idle.put(None)
-        self._cache: OrderedDict[tuple[str, str], Verdict] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str, float | None], Verdict] = OrderedDict()
         self._cache_lock = threading.Lock()
 
 

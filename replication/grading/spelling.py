@@ -25,7 +25,8 @@ _VULGAR_FRACTION = re.compile("[¼½¾⅐-⅞]")
 
 _LAYOUT = re.compile(
     r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\.?"
-    r"|\\(?:displaystyle|textstyle|limits|nolimits|nonumber)(?![A-Za-z])|(?<!\\)\\[!()]|\\?\$"
+    r"|\\(?:displaystyle|textstyle|limits|nolimits|nonumber|underline)(?![A-Za-z])|(?<!\\)\\[!()]|\\?\$"
+    r"|\\(?:text)?color *\{[^{}]*\}"
 )
 _DISPLAY = re.compile(r"\\\[(.*)\\\]", re.DOTALL)
 _SPACE = re.compile(r"(?:(?<!\\)\\[,;:> ]|\\q?quad(?![A-Za-z])|~|\s)+")
@@ -66,7 +67,7 @@ def plain_latex(text: str) -> str:
     text = _DECIMAL_COMMA.sub(_separator, text)
     text = _THOUSANDS_MARK.sub("", text)
     text = _LAYOUT.sub("", text)
-    return _SPACE.sub(" ", text).strip()
+    return _SPACE.sub(" ", text).rstrip("\\ ").strip()  # a line break or a space at the end
 
 
 def tighten(text: str) -> str:

@@ -19,7 +19,7 @@ from math_verify import LatexExtractionConfig, parse, verify
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
-from replication.grading.numeral import rounds_to
+from replication.grading.numeral import rounds_to, within
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns about the switched-off timeouts
 
@@ -40,14 +40,14 @@ _HARD_TO_EVALUATE = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, symp
 Expression: TypeAlias = sympy.Basic | sympy.MatrixBase
 
 
-def same_mathematics(gold: str, answer: str) -> bool:
+def same_mathematics(gold: str, answer: str, tolerance: float | None = None) -> bool:
     """Whether math-verify finds two normal forms equal. May hang or exhaust memory: run it where it can be killed."""
     gold_expression, answer_expression = _parse(gold), _parse(answer)
     if gold_expression is None or answer_expression is None:
         return False
     if not _numeric_sides_agree(answer_expression):
         return False
-    return _equal(gold_expression, answer_expression)
+    return _equal(gold_expression, answer_expression, tolerance)
 
 
 def _parse(text: str) -> Expression | None:
@@ -57,14 +57,16 @@ def _parse(text: str) -> Expression | None:
     found = parse(pred=f"${text}$", extraction_config=[_EXTRACTION], fallback_mode="no_fallback", parsing_timeout=None)
     if not found or not isinstance(found[0], Expression) or found[0].has(sympy.nan, sympy.zoo):
         return None
-    return found[0]
+    names = found[0].free_symbols
+    imaginary = {name: sympy.I for name in names if str(name) == "i"} if len(names) <= 2 else {}  # more are a word
+    return found[0].xreplace(imaginary) if imaginary else found[0]
 
 
-def _equal(gold: Expression, answer: Expression) -> bool:
+def _equal(gold: Expression, answer: Expression, tolerance: float | None = None) -> bool:
     """math-verify's comparison, without its rounding to six decimal places: every decimal is made exact beforehand."""
-    if gold.has(sympy.Float) or answer.has(sympy.Float):
+    if tolerance or gold.has(sympy.Float) or answer.has(sympy.Float):
         elements = _elements(gold)
-        answer = _map_elements(answer, lambda element: _exact(_rounded_from(element, elements)))
+        answer = _map_elements(answer, lambda element: _exact(_rounded_from(element, elements, tolerance)))
         gold = _map_elements(gold, _exact)
     if _clearly_differ(gold, answer):
         return False
@@ -104,12 +106,18 @@ def _numeric_sides_agree(expression: Expression) -> bool:
     return all(_equal(side, numeric[-1]) for side in numeric[:-1])
 
 
-def _rounded_from(element: Expression, references: list[Expression]) -> Expression:
-    """The reference number that `element` agrees with to six digits, where one of the two is a decimal; or itself."""
+def _rounded_from(element: Expression, references: list[Expression], tolerance: float | None) -> Expression:
+    """The reference number that `element` agrees with, or itself: within the tolerance, or to six digits where one of
+    the two is a decimal."""
     for reference in references:
         if not (_is_real_number(element) and _is_real_number(reference)):
             continue
-        if (element.has(sympy.Float) or reference.has(sympy.Float)) and rounds_to(_value(reference), _value(element)):
+        if tolerance:
+            agrees = within(_value(reference), _value(element), tolerance)
+        else:
+            one_is_decimal = element.has(sympy.Float) or reference.has(sympy.Float)
+            agrees = one_is_decimal and rounds_to(_value(reference), _value(element))
+        if agrees:
             return reference
     return element
 

@@ -22,49 +22,49 @@ class Verdict(StrEnum):
     TIMED_OUT = "timed out"
 
 
-def exact_verdict(gold: str, answer: str) -> Verdict | None:
+def exact_verdict(gold: str, answer: str, tolerance: float | None = None) -> Verdict | None:
     """What plain text decides: equal numbers, integers of any size, words, choice letters, equal spelling.
 
     None where mathematics is needed. Cheap: bounded by the length of the texts, nothing is evaluated.
     """
-    if _digits(gold) and _digits(answer):
+    if not tolerance and _digits(gold) and _digits(answer):
         return _verdict(bool(same_number(_digits(gold), _digits(answer))))
     if len(answer) > max(LONGEST_ANSWER, 2 * len(gold)):
         return Verdict.WRONG
     plain_gold, plain_answers = readings(normalize(gold), normalize(answer))
-    decided = [_same_text(plain_gold, plain_answer) for plain_answer in plain_answers]
+    decided = [_same_text(plain_gold, plain_answer, tolerance) for plain_answer in plain_answers]
     if any(decided):
         return Verdict.CORRECT
     return None if None in decided else Verdict.WRONG
 
 
-def decide(gold: str, answer: str) -> Verdict:
+def decide(gold: str, answer: str, tolerance: float | None = None) -> Verdict:
     """The full decision. May take any time and memory on hostile text: only to be run where it can be killed."""
-    verdict = exact_verdict(gold, answer)
+    verdict = exact_verdict(gold, answer, tolerance)
     if verdict is not None:
         return verdict
     from replication.grading.symbolic import same_mathematics  # imports sympy, which exact answers never need
 
     plain_gold, plain_answers = readings(normalize(gold), normalize(answer))
-    return _verdict(any(same_mathematics(plain_gold, plain_answer) for plain_answer in plain_answers))
+    return _verdict(any(same_mathematics(plain_gold, plain_answer, tolerance) for plain_answer in plain_answers))
 
 
-def _same_text(gold: str, answer: str) -> bool | None:
+def _same_text(gold: str, answer: str, tolerance: float | None) -> bool | None:
     """Whether two normal forms are the same number, words, choice letter or spelling; None where text cannot tell."""
     if not answer:
         return False
     if gold == answer:
         return True
-    numbers = same_number(gold, answer)
+    numbers = same_number(gold, answer, tolerance)
     if numbers is not None:
         return numbers
     if _BASED_NUMBER.fullmatch(gold) and _BASED_NUMBER.fullmatch(answer):
         return False  # digits or base differ; math-verify would drop the base
-    if gold_word := _word(gold):
-        answer_word = _word(answer) or answer.casefold()
-        if gold_word == answer_word:
+    gold_word, answer_word = _word(gold), _word(answer)
+    if gold_word or answer_word:
+        if (gold_word or gold.casefold()) == (answer_word or answer.casefold()):
             return True
-        return False if _word(answer) else None
+        return False if gold_word and answer_word else None
     if re.fullmatch("[A-Z]", gold) and (letter := _chosen_letter(answer)):
         return letter == gold
     return None

@@ -28,6 +28,9 @@ _TEXT_UNIT = re.compile(
     + _POWER
     + r" *(?=$|[.,;)/}\]]|\\cdot|\\text)"
 )
+_FRACTION_UNIT = re.compile(
+    r"(?<=[0-9)}]) *\\[dt]?frac *\{ *\\text *\{(?P<unit>[^{}]*)\} *\} *\{ *\\text *\{[^{}0-9]*\}" + _POWER + r" *\}$"
+)
 _PLAIN_UNIT = re.compile(
     r"(?<=[0-9)}]) *(?:(?:square|sq\.?|cubic|cu\.?) )?(?:mm|cm|dm|km|ft|kg|mg|ml|mL|lbs?|oz|mi|yd|hrs?|mph|km/h|m/s|"
     r"inch(?:es)?|feet|foot|yards?|miles?|(?:centi|milli|kilo|deci)?met(?:er|re)s?|(?:milli)?lit(?:er|re)s?|gallons?|"
@@ -74,7 +77,7 @@ def drop_surroundings(text: str) -> str:
         text = _TRAILING_STOPS.sub("", text)
         for lead_in in (_LEAD_IN_TEXT, _LEAD_IN):
             text = lead_in.sub(lambda match: match[0] if _MEANING.search(match["words"]) else "", text)
-        text = _TEXT_UNIT.sub(_without_unit, text)
+        text = _FRACTION_UNIT.sub(_without_unit, _TEXT_UNIT.sub(_without_unit, text))
         for pattern in (_PLAIN_UNIT, _DEGREES, _CURRENCY, _APPROXIMATELY):
             text = pattern.sub("", text) or text
         text = text.strip()

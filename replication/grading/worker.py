@@ -112,9 +112,9 @@ def _check_until_closed(requests: int, replies: int, time_limit: float, memory_l
             _write(out, _check(**json.loads(line)))
 
 
-def _check(gold: str, answer: str) -> Reply:
+def _check(gold: str, answer: str, tolerance: float | None) -> Reply:
     try:
-        return _reply(decide(gold, answer), "math-verify")
+        return _reply(decide(gold, answer, tolerance), "math-verify")
     except MemoryError:
         return _reply(Verdict.TIMED_OUT, "the check ran out of memory")
     except Exception as error:  # noqa: BLE001 - sympy may raise anything on hostile text; that is no correct answer

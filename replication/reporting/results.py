@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from replication.errors import UserError
-from replication.evaluation.samples import correct_by_problem
 
 UNTRAINED = "untrained"
 Cell = tuple[str, str]  # benchmark, mode
@@ -26,6 +25,7 @@ class Arm:
     metrics: list[dict[str, Any]]  # a seed's metrics.json: benchmark -> mode -> metrics
     correct: dict[Cell, np.ndarray]  # [S, P] share of correct samples
     passed: dict[Cell, np.ndarray]  # [S, P] whether one of the samples is correct
+    majority: dict[Cell, np.ndarray]  # [S, P] chance that the majority of the samples is right
     tokens: dict[Cell, np.ndarray]  # [S, P] tokens a sample, erased ones included
     history: list[list[dict[str, float]]]  # a seed's training steps; none for the untrained policy
 
@@ -35,26 +35,22 @@ class Arm:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def read_arm(runs: Path, model: str, algorithm: str) -> Arm:
     """Read one arm from runs/evaluate and runs/train."""
     seeds = (path.parent for path in (runs / "evaluate" / model / algorithm).glob("[!.]*/metrics.json"))
     folders = sorted(seeds, key=lambda p: (len(p.name), p.name))
-    per_cell: dict[Cell, list[list[tuple[float, float, float]]]] = {}
+    per_cell: dict[Cell, list[list[tuple[float, ...]]]] = {}
     for folder in folders:
-        samples = _lines(folder / "samples.jsonl")
-        for cell in {(s["benchmark"], s["mode"]) for s in samples}:
-            rows = [s for s in samples if (s["benchmark"], s["mode"]) == cell]
-            spent: dict[str, list[int]] = {}
-            for s in rows:
-                spent.setdefault(s["problem"], []).append(s["tokens"] + s["erased_tokens"])
-            by_problem = sorted(correct_by_problem(rows).items())
+        problems = sorted(_lines(folder / "problems.jsonl"), key=lambda row: str(row["problem"]))
+        for cell in {(row["benchmark"], row["mode"]) for row in problems}:
+            rows = [row for row in problems if (row["benchmark"], row["mode"]) == cell]
             per_cell.setdefault(cell, []).append(
-                [(float(np.mean(hits)), float(any(hits)), float(np.mean(spent[p]))) for p, hits in by_problem]
+                [(r["correct"] / r["samples"], float(r["correct"] > 0), r["tokens"], r["maj"]) for r in rows]
             )
-    columns = {cell: np.array(values) for cell, values in per_cell.items()}  # [S, P, 3]
+    columns = {cell: np.array(values) for cell, values in per_cell.items()}  # [S, P, 4]
     trained = [runs / "train" / model / algorithm / folder.name for folder in folders if algorithm != UNTRAINED]
     return Arm(
         model=model,
@@ -64,6 +60,7 @@ def read_arm(runs: Path, model: str, algorithm: str) -> Arm:
         correct={cell: v[..., 0] for cell, v in columns.items()},
         passed={cell: v[..., 1] for cell, v in columns.items()},
         tokens={cell: v[..., 2] for cell, v in columns.items()},
+        majority={cell: v[..., 3] for cell, v in columns.items()},
         history=[_lines(folder / "history.jsonl") for folder in trained],
     )
 

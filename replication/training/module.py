@@ -16,6 +16,7 @@ from replication.credit.assign import assign_credit
 from replication.data.module import Batch
 from replication.data.sources import Problem
 from replication.grading.pool import Grader
+from replication.grading.rates import check_rates
 from replication.objectives.normalise import loss_weights
 from replication.objectives.objective import token_loss
 from replication.rollout.threshold import running_baseline
@@ -52,7 +53,7 @@ class E3RLModule(L.LightningModule):
         self.automatic_optimization = False
         self.config, self.policy, self.tokenizer = config, policy, tokenizer
         self.reference = copy.deepcopy(policy).requires_grad_(False) if config.objective.kl else None
-        self.grader = Grader()
+        self.grader = Grader.of(config.grading)
         self.metrics = StepMetrics()
         self.sampler = Sampler(config, policy, tokenizer, problems, heldout, seed, self.grader, self.metrics)
         self.running: Tensor | None = None  # [N] running baseline of the erasure, in nats
@@ -179,6 +180,8 @@ class E3RLModule(L.LightningModule):
         if train.validate_every and (step + 1) % train.validate_every == 0:
             self.sampler.validate(self.sampler.heldout[self.global_rank :: self.trainer.world_size])
         row = {"step": float(step + 1), **self.metrics.reduce(self.trainer.strategy)}
+        rates = row["verdict/no_answer"], row["verdict/timed_out"]
+        check_rates(self.config.grading, train.prompts * self.config.rollout.group_size, *rates, f"step {step + 1}")
         self.history.append(row)
         self.log_dict({f"train/{k}": v for k, v in row.items() if k != "step"}, rank_zero_only=True, sync_dist=False)
         self.log("reward", row["reward"], prog_bar=True, logger=False, rank_zero_only=True)

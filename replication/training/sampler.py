@@ -118,7 +118,8 @@ class Sampler:
             skip_special_tokens=True,
         )
         golds = [p.final_answer for p in problems for _ in range(g)]
-        graded = self.grader.grade_many(list(zip(golds, texts, strict=True)))
+        tolerances = [p.tolerance for p in problems for _ in range(g)]
+        graded = self.grader.grade_many(list(zip(golds, texts, strict=True)), tolerances)
         for verdict in (Verdict.NO_ANSWER, Verdict.TIMED_OUT):
             hits = sum(item.verdict == verdict for item in graded)
             self.metrics.add(f"verdict/{prefix}{verdict.value.replace(' ', '_')}", hits, len(graded))

@@ -84,6 +84,15 @@ def test_a_bad_row_is_named(write, row, words):
     assert "\n" not in message
 
 
+def test_a_tolerance_is_a_number_and_of_several_the_smallest(write):
+    rows = [{"question": "q", "final_answer": "4.2", "error": error} for error in ("1e-1", None, "", 0.5, "1e-1,1e-2")]
+    problems = load_problems(Source(write("a.jsonl", rows), columns={"tolerance": "error"}), "olympiadbench")
+    assert [problem.tolerance for problem in problems] == [0.1, None, None, 0.5, 0.01]
+    for bad in ("x", -0.1):
+        with pytest.raises(UserError, match=r"row 1, column 'error'"):
+            load_problems(Source(write("b.jsonl", [{**rows[0], "error": bad}]), columns={"tolerance": "error"}), "o")
+
+
 def test_a_column_that_the_settings_name_must_be_there(write, deepmath):
     for name in ("a.jsonl", "a.parquet"):
         with pytest.raises(UserError, match=r"'level' \(our difficulty\); there are question, final_answer"):

@@ -9,7 +9,7 @@ from replication.config import ErasureConfig, EvaluateConfig, PolicyConfig, Roll
 from replication.data.sources import Problem
 from replication.errors import UserError
 from replication.evaluate import algorithm_and_seed
-from replication.evaluation.run import evaluate_benchmark
+from replication.evaluation.run import chunks, sample_chunk
 from replication.grading.pool import Grader
 from replication.policy import small_model, small_tokenizer
 
@@ -26,9 +26,12 @@ def sampled():
 
         def sample(rollout, settings):
             erasure = ErasureConfig()
-            return evaluate_benchmark(
-                policy, tokenizer, "heldout", PROBLEMS, rollout, erasure, settings, False, grader, lambda _: None
-            )
+            parts = chunks({"heldout": PROBLEMS}, rollout, settings)
+            return [
+                s
+                for part in parts
+                for s in sample_chunk(policy, tokenizer, part, rollout, erasure, settings, False, grader)
+            ]
 
         yield sample
 

@@ -1,29 +1,85 @@
-"""Bootstrap intervals."""
+"""Intervals against scipy and by simulation, and what they say."""
 
 import numpy as np
+import pytest
+from scipy import stats
 
-from replication.evaluation.statistics import Interval, bootstrap, seed_interval, verdict
+from replication.evaluation.statistics import (
+    Interval,
+    bootstrap,
+    claim_verdict,
+    crossed_interval,
+    seed_interval,
+    student,
+    verdict,
+)
 
 
-def test_interval_of_one_seed_matches_the_normal_one():
+def covered(interval_of, truth, draws):
+    """Share of the drawn data sets whose interval holds the truth."""
+    intervals = [interval_of(values) for values in draws]
+    return np.mean([low <= truth <= high for _, low, high in intervals])
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 7, 10, 11, 29, 271, 10_000])
+def test_quantiles_are_scipys(degrees):
+    assert student(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), abs=6e-4)
+
+
+def test_bootstrap_is_scipys_percentile_interval_stretched():
     rng = np.random.default_rng(0)
-    values = rng.normal(2.0, 1.0, size=(1, 400))
-    got = bootstrap(values, draws=4000)
-    error = values.std() / 20
-    assert got.mean == values.mean()
-    assert abs(got.low - (got.mean - 1.96 * error)) < 0.01 and abs(got.high - (got.mean + 1.96 * error)) < 0.01
+    values = rng.beta(0.5, 0.7, size=40)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=40_000, method="percentile", rng=rng).confidence_interval
+    stretch = np.sqrt(40 / 39) * stats.t.ppf(0.975, 39) / stats.norm.ppf(0.975)
+    got = bootstrap(values, draws=40_000)
+    want = [values.mean() + stretch * (bound - values.mean()) for bound in theirs]
+    assert got.mean == values.mean() and np.allclose(got[1:], want, atol=2e-3)
 
 
-def test_seeds_that_differ_widen_the_interval():
-    steady = np.full((3, 50), 0.5)
-    jumpy = steady + np.array([[-0.3], [0.0], [0.3]])
-    assert np.allclose(bootstrap(steady, 500), 0.5)
-    assert bootstrap(jumpy, 500).low < 0.3 and bootstrap(jumpy, 500).high > 0.7
+@pytest.mark.parametrize("problems", [15, 30, 272])
+def test_bootstrap_covers_a_paired_gain(problems):
+    """Two runs of 32 samples a problem, of problems whose difficulty differs: a gain of a tenth."""
+    rng = np.random.default_rng(1)
+
+    def runs():
+        p = rng.beta(0.5, 0.7, size=problems)
+        return (rng.binomial(32, p) - rng.binomial(32, 0.9 * p)) / 32
+
+    truth = 0.1 * 0.5 / 1.2
+    assert 0.93 <= covered(lambda v: bootstrap(v, draws=1000), truth, (runs() for _ in range(2000))) <= 0.97
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(2, 0.05), (3, 0.0), (3, 0.03), (3, 0.3), (5, 0.05)])
+def test_crossed_intervals_cover_at_least_what_they_claim(seeds, spread):
+    rng = np.random.default_rng(2)
+
+    def runs():
+        noise = 0.1 * rng.normal(size=(seeds, 40))
+        return spread * rng.normal(size=(seeds, 1)) + 0.3 * rng.normal(size=(1, 40)) + noise
+
+    assert covered(crossed_interval, 0.0, (runs() for _ in range(3000))) >= 0.94
+
+
+def test_crossed_interval_by_hand():
+    got = crossed_interval(np.array([[0.0, 0.4], [0.2, 1.0]]))
+    # seed means 0.2, 0.6: variance 0.08 / 2; problem means 0.1, 0.7: variance 0.18 / 2; t of one degree is 12.706
+    assert np.allclose(got, [0.4, 0.4 - 12.706 * np.sqrt(0.13), 0.4 + 12.706 * np.sqrt(0.13)])
+    one = np.array([[0.1, 0.5, 0.3]])
+    assert crossed_interval(one) == bootstrap(one[0])
 
 
 def test_the_same_numbers_every_time():
-    values = np.arange(12.0).reshape(2, 6)
-    assert bootstrap(values, 200) == bootstrap(values, 200)
+    values = np.arange(12.0)
+    assert bootstrap(values, 200) == bootstrap(values, 200) != bootstrap(values, 200, seed=1)
+
+
+def test_one_problem_has_no_interval():
+    with pytest.raises(ValueError, match="at least two"):
+        bootstrap(np.array([0.5]))
+
+
+def test_bounds_of_a_share():
+    assert Interval(0.9, 0.7, 1.1).within(0.0, 1.0) == (0.9, 0.7, 1.0)
 
 
 def test_seed_interval_is_students():
@@ -34,8 +90,7 @@ def test_seed_interval_is_students():
 
 def test_seed_intervals_cover_what_they_claim():
     rng = np.random.default_rng(0)
-    hits = sum(low <= 0 <= high for _, low, high in (seed_interval(rng.normal(size=5)) for _ in range(4000)))
-    assert 0.93 < hits / 4000 < 0.97
+    assert 0.93 < covered(seed_interval, 0.0, (rng.normal(size=5) for _ in range(4000))) < 0.97
 
 
 def test_verdicts():
@@ -43,3 +98,10 @@ def test_verdicts():
     assert verdict(Interval(0.0, -0.01, 0.01)) == "not reproduced"
     assert verdict(Interval(-0.2, -0.3, -0.1)) == "not reproduced"
     assert verdict(Interval(0.0, -0.05, 0.05)) == "underpowered"
+
+
+def test_verdicts_on_a_reported_value():
+    assert claim_verdict(Interval(0.50, 0.48, 0.52), 0.506, 0.05) == "reproduced"
+    assert claim_verdict(Interval(0.50, 0.40, 0.60), 0.506, 0.05) == "underpowered"
+    assert claim_verdict(Interval(0.45, 0.40, 0.50), 0.506, 0.05) == "not reproduced"
+    assert claim_verdict(Interval(0.60, 0.55, 0.65), 0.506, 0.05) == "not reproduced"

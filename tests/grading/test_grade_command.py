@@ -45,10 +45,11 @@ GOOD = json.dumps({"gold": "5", "prediction": "6"})
         (f"{GOOD}\n[1]\n", "line 2 is not an object"),
         (f'{GOOD}\n\n{{"gold": "5"}}\n', "line 3: `prediction` is missing"),
         ('{"gold": 5, "prediction": "5"}\n', "line 1: `gold` is 5: give it as a string"),
+        ('{"gold": "5", "text": "5", "tolerance": "x"}\n', 'line 1: `tolerance` is "x": give it as a number'),
         ("\n", "is empty"),
         (None, "cannot be read"),
     ],
-    ids=["not JSON", "not an object", "missing field", "not a string", "empty", "missing file"],
+    ids=["not JSON", "not an object", "missing field", "not a string", "tolerance", "empty", "missing file"],
 )
 def test_bad_input_is_named_and_writes_nothing(tmp_path: Path, content: str | None, told: str) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
@@ -65,3 +66,35 @@ def test_bad_input_is_named_and_writes_nothing(tmp_path: Path, content: str | No
 def test_bad_options_are_named(tmp_path: Path, options: tuple[str, str]) -> None:
     done = run(tmp_path / "in.jsonl", "--out", tmp_path / "out.jsonl", *options)
     assert done.returncode == 2 and done.stderr.startswith(f"error: {options[0]}")
+
+
+def test_what_was_graded_before_is_compared(tmp_path: Path) -> None:
+    rows = [
+        {"gold": "5", "prediction": r"\boxed{5}", "verdict": "wrong"},
+        {"gold": "5", "text": r"\boxed{6}", "verdict": "wrong"},
+        {"gold": "4.2", "text": r"\boxed{4.3}", "verdict": "wrong", "tolerance": 0.1},
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    done = run(tmp_path / "in.jsonl", "--out", tmp_path / "out.jsonl")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "wrong -> correct: 2" and lines[1].startswith("  row 1: reference '5', answer '5'")
+    assert lines[2].startswith("  row 3: reference '4.2'") and lines[3] == "of 3 graded before, 2 changed"
+    graded = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["verdict"] for row in graded] == ["correct", "wrong", "correct"]
+
+
+def test_an_evaluation_is_graded_again_with_its_metrics(tmp_path: Path) -> None:
+    cell = {"benchmark": "held", "mode": "plain", "problem": "p", "gold": "5", "tolerance": None, "answer": "5"}
+    spent = {"tokens": 4, "erased_tokens": 0, "erasures": 0, "uncertainty": 1.0, "ended": True}
+    texts = {0: r"\boxed{5}", 1: r"\boxed{6}"}
+    rows = [{**cell, **spent, "sample": i, "text": text, "verdict": "wrong"} for i, text in texts.items()]
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run(tmp_path / "old", "--out", tmp_path / "new")
+    assert done.returncode == 0 and "of 2 graded before, 1 changed" in done.stdout, done.stderr
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"samples.jsonl", "problems.jsonl", "metrics.json"}
+    assert json.loads((tmp_path / "new" / "metrics.json").read_text())["held"]["plain"]["avg"] == 0.5
+    again = run(tmp_path / "new", "--out", tmp_path / "third")
+    assert "of 2 graded before, 0 changed" in again.stdout
+    assert (tmp_path / "third" / "samples.jsonl").read_text() == (tmp_path / "new" / "samples.jsonl").read_text()

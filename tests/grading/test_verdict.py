@@ -56,6 +56,13 @@ DECIDED_BY_TEXT = [  # these never need sympy
     (r"\text{yes}", ["yes", "Yes", r"\textbf{YES}", r"\text{ Yes. }"], [r"\text{no}", r"\text{not yes}"]),
     (r"\text{live}", ["live"], [r"\text{evil}", r"\text{alive}"]),
     ("2", ["two", r"\text{Two}"], [r"\text{three}"]),
+    (
+        "27",
+        [r"\textbf{(C) }27", "(C) 27", "C) 27", "C. 27", r"\underline{27}", r"\textcolor{red}{27}", "27\\\\"],
+        ["(C) 28"],
+    ),
+    ("27", [r"27\,\frac{\text{km}}{\text{h}}", r"27 \frac{\mathrm{m}}{\mathrm{s}^2}"], []),
+    ("no solution", [r"\text{No solution}"], []),
     (r"1010_2", [r"1010_{2}", r"1010_{\text{2}}"], ["1010_3", "1011_2"]),
 ]
 
@@ -108,6 +115,10 @@ DECIDED_BY_MATHEMATICS = [
     (r"\frac{x}{3}", ["x/3"], ["0.33x"]),
     (r"\sin^2 x", [r"1-\cos^2 x"], [r"\cos^2 x"]),
     ("1+2i", ["2i+1"], ["1-2i", "3"]),
+    ("-1", ["i^2", r"e^{i\pi}"], ["i", "i^4"]),
+    (r"\frac{1}{1+i}", [r"\frac{1-i}{2}"], [r"\frac{1+i}{2}"]),
+    ("27", [], ["(C)", r"(C)\cdot 27", "(C)+27"]),
+    ("1,3,5", ["5, 3, 1", r"\{5,3,1\}", r"1 \text{ or } 3 \text{ or } 5"], ["1,3", "1,3,5,7"]),
     ("3", [r"\log_2 8", r"\log_{2}(8)"], [r"\log_2 9"]),
     (
         r"\begin{pmatrix}1&2\\3&4\end{pmatrix}",
@@ -146,6 +157,25 @@ def test_text_decides(gold: str, answer: str, verdict: Verdict) -> None:
 def test_mathematics_decides(gold: str, answer: str, verdict: Verdict) -> None:
     sys.set_int_max_str_digits(0)  # as in a worker
     assert decide(gold, answer) is verdict
+
+
+@pytest.mark.parametrize(
+    ("answer", "tolerance", "verdict"),
+    [
+        ("4.3", 0.1, Verdict.CORRECT),
+        ("4.3", None, Verdict.WRONG),
+        ("4.1", 0.1, Verdict.CORRECT),
+        ("4.31", 0.1, Verdict.WRONG),
+        (r"4.3\%", 0.1, Verdict.CORRECT),
+        ("4", 0.1, Verdict.WRONG),
+        ("4", 0.5, Verdict.CORRECT),
+        (r"3\sqrt{2}", 0.1, Verdict.CORRECT),  # 4.2426
+        (r"3\sqrt{2}", 0.01, Verdict.WRONG),
+        ("4.2x", 0.1, Verdict.WRONG),
+    ],
+)
+def test_a_benchmarks_tolerance_is_an_absolute_error(answer: str, tolerance: float | None, verdict: Verdict) -> None:
+    assert decide("4.2", answer, tolerance) is verdict
 
 
 def test_every_reference_is_correct_for_itself() -> None:

@@ -22,6 +22,7 @@ T_SAMPLING = "rollout/test_sampling.py"
 T_ADVANTAGE, T_ALLOCATION, T_ASSIGN = (f"credit/test_{name}.py" for name in ("advantage", "allocation", "assign"))
 T_LOSSES, T_MODULE, T_STEP = "objectives/test_losses.py", "training/test_module.py", "training/test_step.py"
 T_SAMPLER = "training/test_sampler.py"
+STATISTICS = "evaluation/statistics.py"
 
 MUTANTS = [
     # uncertainty
@@ -139,5 +140,20 @@ MUTANTS = [
     Mutant("the running baseline is not used", ENGINE, "torch.where(unknown, beta, self.given[n])", "beta", T_ENGINE),
     Mutant("attempts keep the rows of the whole", "rollout/trace.py", "a._replace(row=place[a.row]) for a", "a for a", T_ENGINE),
     Mutant("tau is not used", "credit/assign.py", "present, settings.tau)", "present, 1.0)", T_ASSIGN),
-    Mutant("population std in the interval", "evaluation/statistics.py", "values.std(ddof=1)", "values.std()", "evaluation/test_statistics.py"),
+    Mutant("population std in the interval", STATISTICS, "values.std(ddof=1)", "values.std()", "evaluation/test_statistics.py"),
+    # scoring and the gate
+    Mutant("few problems, no stretch", STATISTICS, "(weights @ values - values.mean()) * stretch", "weights @ values - values.mean()", "evaluation/test_statistics.py"),
+    Mutant("seeds without their t", STATISTICS, "student(seeds - 1) ** 2 * values.mean(1)", "values.mean(1)", "evaluation/test_statistics.py"),
+    Mutant("a wide interval reproduces", STATISTICS, "if (found.high - found.low) / 2 > resolution", "if False", "evaluation/test_statistics.py"),
+    Mutant("a sample at its budget is over it", METRICS, "tokens[..., None] <= torch", "tokens[..., None] < torch", "evaluation/test_metrics.py"),
+    Mutant("right answers vote by spelling", "evaluation/samples.py", '"correct" if s["verdict"] == "correct" else vote', "vote", "evaluation/test_samples.py"),
+    Mutant("erased tokens are free", "evaluation/samples.py", 'int(sample["tokens"] + sample["erased_tokens"])', 'int(sample["tokens"])', "evaluation/test_samples.py"),
+    Mutant("at equal tokens as many samples", "compare.py", "int(budget / side.tokens + 1e-9)", "side.correct.shape[1]", "evaluation/test_compare.py"),
+    Mutant("the gate asks for overlap", "gate/judge.py", 'row["low"] <= interval.mean <= row["high"]', 'row["low"] <= interval.high and interval.low <= row["high"]', "gate/test_gate.py"),
+    Mutant("a sign within its interval", "gate/judge.py", "else interval.high < 0", "else interval.mean < 0", "gate/test_gate.py"),
+    Mutant("one reading that fails fails the claim", "gate/judge.py", " and not words & {REPRODUCED, UNDERPOWERED}", "", "gate/test_gate.py"),
+    Mutant("any reference is sealed", "gate/reference.py", 'reference.get("seal") == seal_of(reference)', "True", "gate/test_gate.py"),
+    Mutant("deleted code is not stale", "gate/stale.py", "if not (absent and elsewhere):", "if not absent:", "gate/test_gate.py"),
+    Mutant("the tolerance is open", "grading/numeral.py", "<= Fraction(repr(tolerance))", "< Fraction(repr(tolerance))", "grading/test_verdict.py"),
+    Mutant("a rate at its cap stops", "grading/rates.py", "if rate > cap:", "if rate >= cap:", "grading/test_rates.py"),
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow  # each starts the command anew
-ROW = '{"id": "a-1", "question": "34:+", "final_answer": "47", "difficulty": 1.0, "topic": "sum"}\n'
+ROW = '{"id": "a-1", "question": "34:+", "final_answer": "47", "difficulty": 1.0, "topic": "sum", "tolerance": null}\n'
 
 
 def history(folder: Path):
@@ -82,6 +82,13 @@ def test_kill_and_resume_give_the_same_numbers(workshop):
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+def test_completions_without_an_answer_stop_a_training(workshop):
+    argv = [*SMALL, "--algorithm=grpo", "--seed=5", "--rollout.group_size=16", "--rollout.segments=1"]
+    done = command("fit", *argv, "--rollout.segment_tokens=2", cwd=workshop, check=False)  # too short to answer
+    assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith("error: step 1: 100.0% of 64 compl")
+    assert "grading.max_no_answer = 0.9" in done.stderr and not (workshop / "runs/train/tiny/grpo/5").exists()
+
+
 def test_two_writers_are_refused(workshop):
     argv = [*SMALL, "--algorithm=grpo", "--seed=9", "--train.steps=500"]
     first = subprocess.Popen(
@@ -101,7 +108,7 @@ def test_two_writers_are_refused(workshop):
         first.kill()
         first.wait()
     assert second.returncode == 2
-    assert "another process is training" in second.stderr
+    assert "another process is at work" in second.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,197 @@
+"""The gate on a small pipeline of its own: green as it is, red on each thing that must turn it red."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DVC = {"DVC_NO_ANALYTICS": "1"}
+
+METRICS = {
+    "tiny": {"grpo": {"held": {"plain": {"avg": {"mean": 0.6, "low": 0.5, "high": 0.7}}}},
+             "e3rl": {"held": {"plain": {"over_baseline": {"mean": -0.2, "low": -0.3, "high": -0.1}}}}},
+}  # fmt: skip
+ROW = {"model": "tiny", "benchmark": "held", "mode": "plain"}
+DEFAULT = [
+    {**ROW, "what": "grpo", "algorithm": "grpo", "metric": "avg"},
+    {**ROW, "what": "e3rl trails", "algorithm": "e3rl", "metric": "over_baseline", "sign": -1},
+]
+CLAIM = {
+    "claim": "gain, 4b",
+    "algorithm": "e3rl",
+    "benchmark": "aime24",
+    "value": 0.05,
+    "source": "A",
+    "resolution": 0.05,
+}
+PAPER = [
+    {**CLAIM, "what": "erasure off", "model": "q4b", "mode": "plain", "metric": "over_baseline"},
+    {**CLAIM, "what": "erasure on", "model": "q4b", "mode": "erased", "metric": "over_baseline"},
+]
+PIPELINE = """stages:
+  report:
+    cmd: python made.py
+    deps: [code.py, made.py]
+    params: [level]
+    metrics: [reports/metrics.json: {cache: false}]
+"""
+
+
+def check(place, *flags):
+    done = subprocess.run(
+        [sys.executable, "-m", "replication.check", *flags],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "DVC_SITE_CACHE_DIR": str(place / "site"), **DVC},
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A pipeline that was run, and its metrics recorded."""
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "code.py").write_text("x = 1\n")
+    (tmp_path / "params.yaml").write_text("level: 1\n")
+    (tmp_path / "source.json").write_text(json.dumps(METRICS))
+    (tmp_path / "made.py").write_text("open('reports/metrics.json', 'w').write(open('source.json').read())\n")
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / "reports/reference.json").write_text(json.dumps({"default": DEFAULT, "paper": PAPER}))
+    env = {**os.environ, **DVC, "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
+    for argv in (["init", "--no-scm", "-q"], ["repro", "-q"]):
+        subprocess.run([sys.executable, "-m", "dvc", *argv], cwd=tmp_path, env=env, check=True, capture_output=True)
+    code, out, err = check(tmp_path, "--record")
+    assert (code, err) == (0, "") and "recorded 2 rows" in out
+    return tmp_path
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def moved(metrics):
+    metrics["tiny"]["grpo"]["held"]["plain"]["avg"] = {"mean": 0.8, "low": 0.7, "high": 0.9}
+
+
+def test_the_gate_turns_red_on_each_and_is_green_otherwise(place):
+    code, out, _ = check(place)
+    assert code == 0 and "gate: 2 ok, 0 failed, 1 of the paper not run" in out
+    assert "not run        gain, 4b: the paper's 0.05 [A], 2 readings" in out
+    reference, metrics = place / "reports/reference.json", place / "reports/metrics.json"
+    row = json.loads(reference.read_text())["default"][0]
+    assert (row["low"], row["high"]) == (0.4586, 0.7414)  # 0.6 -+ sqrt(2) * 0.1
+    whole = {path: path.read_text() for path in (reference, metrics, place / "code.py", place / "params.yaml")}
+
+    def red(word, *flags):
+        code, out, _ = check(place, *flags)
+        assert code == 1 and word in out, out
+        for path, text in whole.items():
+            path.write_text(text)
+
+    edit(metrics, moved)
+    red("FAILED         grpo: 0.800, recorded [0.459, 0.741]", "--any-age")
+    edit(metrics, moved)
+    red("STALE          reports/metrics.json modified since report ran: run `make repro`")
+    edit(metrics, lambda m: m["tiny"].pop("grpo"))
+    red("MISSING        grpo", "--any-age")
+    edit(metrics, lambda m: m["tiny"]["e3rl"]["held"]["plain"]["over_baseline"].update(low=-0.5, high=0.1, mean=-0.2))
+    red("FAILED         e3rl trails", "--any-age")
+    edit(metrics, lambda m: m["tiny"]["grpo"]["held"]["plain"]["avg"].update(mean=0.72))
+    red("is no interval around its mean", "--any-age")
+    edit(reference, lambda r: r["default"][0].update(low=0.0))
+    red("FAILED         reports/reference.json was edited", "--any-age")
+    edit(reference, lambda r: r["paper"][0].update(value=0.01))
+    red("was edited", "--any-age")
+    (place / "code.py").write_text("x = 2\n")
+    red("STALE          code.py modified since report ran")
+    (place / "params.yaml").write_text("level: 2\n")
+    red("STALE          params.yaml: level modified since report ran")
+    (place / "code.py").unlink()
+    red("STALE          code.py deleted since report ran")
+    metrics.unlink()
+    assert check(place)[0] == 2
+    metrics.write_text(whole[metrics])
+    assert check(place)[0] == 0
+
+
+def test_another_run_inside_the_intervals_is_green(place):
+    edit(place / "reports/metrics.json", lambda m: m["tiny"]["grpo"]["held"]["plain"]["avg"].update(mean=0.65))
+    assert check(place, "--any-age")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("off", "on", "code", "words"),
+    [
+        ((0.05, 0.02, 0.08), None, 0, ["reproduced ", "not run "]),
+        ((0.05, -0.05, 0.15), None, 0, ["underpowered ", "not run "]),
+        ((0.01, -0.01, 0.02), None, 1, ["FAILED ", "not run "]),
+        ((0.01, -0.01, 0.02), (0.05, 0.02, 0.08), 0, ["not reproduced ", "reproduced "]),
+        ((0.01, -0.01, 0.02), (0.10, 0.08, 0.12), 1, ["FAILED ", "FAILED "]),
+    ],
+)
+def test_the_papers_rows(place, off, on, code, words):
+    def run(metrics):
+        cells = {mode: value for mode, value in (("plain", off), ("erased", on)) if value}
+        metrics["q4b"] = {
+            "e3rl": {
+                "aime24": {
+                    m: {"over_baseline": dict(zip(("mean", "low", "high"), v, strict=True))} for m, v in cells.items()
+                }
+            }
+        }
+
+    edit(place / "reports/metrics.json", run)
+    got, out, _ = check(place, "--any-age")
+    lines = [line for line in out.splitlines() if "gain, 4b, erasure" in line]
+    assert got == code and [line.startswith(word) for line, word in zip(lines, words, strict=True)] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("metrics.json", "{", "is not readable JSON"),
+        ("reference.json", "{}", "lacks rows"),
+        ("reference.json", '{"default": [{}], "paper": [{}]}', "default row 1: no what"),
+    ],
+)
+def test_damaged_files_are_named(place, name, text, told):
+    (place / "reports" / name).write_text(text)
+    code, out, err = check(place)
+    assert code == 2 and out == "" and name in err and told in err and err.count("\n") == 1
+
+
+def test_metrics_from_elsewhere_have_no_known_age(place):
+    (place / "other.json").write_text(json.dumps(METRICS))
+    code, _, err = check(place, "--metrics", "other.json")
+    assert code == 2 and "other.json is no output of dvc.yaml" in err
+    assert check(place, "--metrics", "other.json", "--any-age")[0] == 0
+
+
+# method.md section 8: (model, benchmark, algorithm, metric) -> value and source mark
+REPORTED = {
+    ("q4b", "aime24", "e3rl", "avg"): [(0.506, "R"), (0.583, "R")],
+    ("q8b", "aime24", "e3rl", "avg"): [(0.575, "R"), (0.583, "R")],
+    **{(m, b, "e3rl", k): [(v, "A")] for m, v in (("q4b", 0.05349), ("q8b", 0.06514))
+       for b in ("aime24", "average") for k in ("gain_over_baseline", "over_baseline")},
+    **{(m, b, a, "avg"): [(v, "R")] for m in ("q4b", "q8b") for b, a, v in (
+        ("aime26", "e3rl", 0.485), ("aime26", "e3rl_no_base", 0.426),
+        ("aime24", "e3rl_frequency_only", 0.467), ("aime25", "e3rl_frequency_only", 0.386))},
+}  # fmt: skip
+
+
+def test_the_papers_values_are_those_of_the_paper():
+    reference = json.loads((ROOT / "reports/reference.json").read_text())
+    for mode in ("plain", "erased"):
+        found = {}
+        for row in reference["paper"]:
+            if row["mode"] == mode:
+                key = row["model"], row["benchmark"], row["algorithm"], row["metric"]
+                found.setdefault(key, []).append((row["value"], row["source"]))
+        assert found == REPORTED
