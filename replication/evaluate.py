@@ -60,10 +60,9 @@ def finished_chunks(path: Path) -> list[list[dict[str, Any]]]:
         file.seek(0)
         whole = 0
         for line in file:
-            try:
-                done.append(json.loads(line))
-            except ValueError:
+            if not line.endswith(b"\n"):
                 break
+            done.append(json.loads(line))
             whole += len(line)
         file.truncate(whole)
     return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ def stale_stages(metrics: Path, pipeline: Path) -> list[str]:
     Raises:
         UserError: the metrics are no output of the pipeline, or DVC cannot tell.
     """
+    os.environ.setdefault("DVC_SITE_CACHE_DIR", str((pipeline.parent / ".scratch/dvc").resolve()))  # not in /var/tmp
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 

@@ -45,7 +45,7 @@ def check(place, *flags):
     done = subprocess.run(
         [sys.executable, "-m", "replication.check", *flags],
         cwd=place,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "DVC_SITE_CACHE_DIR": str(place / "site"), **DVC},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **DVC},
         capture_output=True,
         text=True,
     )

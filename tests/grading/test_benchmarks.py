@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ def read(name: str) -> list[tuple[str, str]]:
     pairs = []
     for row in rows:
         answer = row["answer"] if isinstance(row["answer"], str) else ", ".join(row["answer"])
-        pairs.append((answer, row["solution"] if name in ("aime24", "math500") else rf"\boxed{{{answer}}}"))
+        pairs.append((answer, rf"\boxed{{{answer}}}" if name == "olympiadbench" else row["solution"]))
     return pairs
 
 
@@ -55,13 +54,3 @@ def test_the_next_problems_reference_is_wrong(name: str) -> None:
     ]
     passed = [pair for pair, graded in zip(shifted, grade(shifted), strict=True) if graded.reward]
     assert len(passed) <= 0.005 * len(golds), passed
-
-
-def test_a_thousand_aime_verdicts_a_second() -> None:
-    pairs = [(gold, completion) for gold, _ in read("aime24") for _, completion in read("aime24")]
-    with Grader() as grader:
-        started = time.perf_counter()
-        for gold, completion in pairs:
-            grader.grade(gold, completion)
-        assert len(pairs) / (time.perf_counter() - started) > 1000
-        assert grader.worker_pids == []

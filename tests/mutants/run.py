@@ -53,6 +53,8 @@ def try_mutant(mutant: Mutant) -> tuple[int, str]:
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("params.yaml", "pyproject.toml"):
             shutil.copy(ROOT / name, copy)
+        (copy / "reports").mkdir()
+        shutil.copy(ROOT / "reports/reference.json", copy / "reports")
         path = copy / "replication" / mutant.file
         path.write_text(path.read_text().replace(mutant.before, mutant.after))
         os.chdir(copy)
