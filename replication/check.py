@@ -26,11 +26,14 @@ def main() -> None:
     parser.add_argument("--pipeline", type=Path, default=Path("dvc.yaml"), help="whose output the metrics are")
     parser.add_argument("--any-age", action="store_true", help="metrics from elsewhere: do not ask what they came from")
     parser.add_argument("--record", action="store_true", help="take the small default's intervals from the metrics")
+    parser.add_argument(
+        "--study", type=Path, default=Path("reports/study"), help="where --record reads how much warm starts differ"
+    )
     arguments = parser.parse_args()
     metrics, reference = read_json(arguments.metrics), read_reference(arguments.reference)
     stale = [] if arguments.any_age else stale_stages(arguments.metrics, arguments.pipeline)
     if arguments.record and not stale:
-        record(arguments.reference, reference, metrics)
+        record(arguments.reference, reference, metrics, arguments.study)
         print(f"recorded {len(reference['default'])} rows in {arguments.reference}")
         return
 

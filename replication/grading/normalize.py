@@ -11,6 +11,9 @@ from replication.grading.wording import drop_surroundings, one_text_macro, unwra
 _CHOICE = re.compile(  # one choice letter with its value, `(C)27`; not the product `(C)\cdot 27`
     r"(?:\(([A-E])\)|([A-E])[.:)])(?![+*/^_=,!']|\\(?:cdot|times|div|cup|cap|in|to|le|ge)\b)(?P<value>.*[0-9].*)"
 )
+_NAMED = re.compile(r"[A-Za-z](?:_\{[A-Za-z0-9]+\})?=(?P<value>[^=<>]+)")
+_WHOLE = re.compile(r"[2-9]|[0-9]{2,}")
+_RELATION = re.compile(r"=|<|>|\\(?:le|ge|in|neq?)(?![A-Za-z])")
 _PARENTHESES = re.compile(r"\(+([A-Za-z]|[+-]?[0-9.]+)\)+")
 
 
@@ -31,12 +34,15 @@ def normalize(text: str) -> str:
 def readings(gold: str, answer: str) -> tuple[str, list[str]]:
     """The reference without its percent sign, and what the answer may stand for given normal forms of both.
 
-    A choice letter before a value, `(C)27`, is dropped where the reference is no letter. A percent sign is dropped;
-    only where the answer alone has one may it also mean a hundredth.
+    A choice letter before a value, `(C)27`, is dropped where the reference is no letter, and a name, `x=27`, where the
+    reference has none. A percent sign is dropped; only where the answer alone has one, and the reference is no whole
+    number above 1, may it also mean a hundredth.
     """
     if (choice := _CHOICE.fullmatch(answer)) and not re.match(r"\(?[A-E]\b", gold):
         answer = choice["value"]
+    if (named := _NAMED.fullmatch(answer)) and not _RELATION.search(gold):
+        answer = named["value"]
     plain_gold, plain_answer = gold.removesuffix(r"\%"), answer.removesuffix(r"\%")
-    if plain_answer == answer or plain_gold != gold:
+    if plain_answer == answer or plain_gold != gold or _WHOLE.fullmatch(gold):
         return plain_gold, [plain_answer]
     return plain_gold, [plain_answer, rf"{plain_answer}\cdot10^{{-2}}"]

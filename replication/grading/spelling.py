@@ -16,19 +16,27 @@ _CHARACTERS = str.maketrans(
         **dict.fromkeys("°º", r"^{\circ}"),
         **{"÷": "/", "∕": "/", "⁄": "/", "。": ".", "′": "'", "π": r"\pi ", "∞": r"\infty ", "√": r"\sqrt "},
         **{"≤": r"\le ", "≥": r"\ge ", "≠": r"\neq ", "≈": r"\approx ", "±": r"\pm "},
+        **{"⩽": r"\le ", "⩾": r"\ge ", "ℝ": r"\mathbb{R}"},
         **{"∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset "},
     }
 )
 _ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|([0-9]+|[A-Za-z]))")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
+_SUBSCRIPT = re.compile("[₀-₉]+")
 _VULGAR_FRACTION = re.compile("[¼½¾⅐-⅞]")
 
 _LAYOUT = re.compile(
     r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\.?"
     r"|\\(?:displaystyle|textstyle|limits|nolimits|nonumber|underline)(?![A-Za-z])|(?<!\\)\\[!()]|\\?\$"
+    r"|\\(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge|rm|bf|it|mathstrut|strut|relax|math(?:ord|bin|rel))"
+    r"(?![A-Za-z])|\\(?:[hv]space\*?|tag|label) *\{[^{}]*\}|\\kern *-?[0-9.]+ *(?:pt|em|ex|mu|[cm]m)"
     r"|\\(?:text)?color *\{[^{}]*\}"
 )
 _DISPLAY = re.compile(r"\\\[(.*)\\\]", re.DOTALL)
+_THIN_SPACE = re.compile(r"\\thinspace(?![A-Za-z])")
+_EMPTY_GROUP = re.compile(r"(?<![A-Za-z}\]_^\\])\{\}")
+_SIGN_GROUP = re.compile(r"\{([-+])\}")
+_NUMPY = re.compile(r"(?<![A-Za-z])np\.(?=[a-z])")  # references of Minerva: np.arcsin(10/13)
 _SPACE = re.compile(r"(?:(?<!\\)\\[,;:> ]|\\q?quad(?![A-Za-z])|~|\s)+")
 # `1, 234` keeps its space: it is a list, where `1,234` is a number.
 _LOOSE_SPACE = re.compile(r" *([^A-Za-z0-9 ,]) *| *(,) *(?![0-9]{3}(?![0-9]))")
@@ -43,6 +51,7 @@ _FRACTION_TOP = re.compile(r"\\frac ?(\\pi(?![A-Za-z])|[0-9A-Za-z])")
 _FRACTION_BOTTOM = re.compile(r"(\\frac\{(?:[^{}]|\{[^{}]*\})*\}) ?(\\pi(?![A-Za-z])|[0-9A-Za-z])")
 _SCRIPT = re.compile(r"([_^])([0-9A-Za-z])(?![0-9A-Za-z]) ?")
 _EMPTY_SET = re.compile(r"\\varnothing(?![A-Za-z])|\\\{\\\}")
+_REALS = re.compile(r"\\mathbb ?\{?R\}?|\\text\{all real(?:s| numbers)\}")
 _E_NOTATION = re.compile(r"(?<![0-9A-Za-z.])([0-9]+\.?[0-9]*|\.[0-9]+)[eE]([+-]?[0-9]+)(?![0-9A-Za-z.])")
 _FRENCH_INTERVAL = re.compile(r"([\[\]])([^\[\](),;]+[,;][^\[\](),;]+)([\[\]])")
 
@@ -53,6 +62,7 @@ def plain_characters(text: str) -> str:
         return text
     text = _ROOT.sub(lambda root: rf"\sqrt{{{root[1] or root[2]}}}", text)
     text = _SUPERSCRIPT.sub(lambda power: f"^{{{_compatible(power[0])}}}", text)
+    text = _SUBSCRIPT.sub(lambda index: f"_{{{_compatible(index[0])}}}", text)
     text = _VULGAR_FRACTION.sub(lambda f: r"\frac{{{}}}{{{}}}".format(*_compatible(f[0]).split("⁄")), text)
     text = _compatible(text.translate(_CHARACTERS)).translate(_CHARACTERS)
     return "".join(
@@ -64,9 +74,10 @@ def plain_latex(text: str) -> str:
     """The same LaTeX without layout: no sizing, delimiters, dollar signs or thousands separators; single spaces."""
     if display := _DISPLAY.fullmatch(text.strip()):
         text = display[1]
+    text = _NUMPY.sub(r"\\", _THIN_SPACE.sub(r"\\,", text))
     text = _DECIMAL_COMMA.sub(_separator, text)
     text = _THOUSANDS_MARK.sub("", text)
-    text = _LAYOUT.sub("", text)
+    text = _SIGN_GROUP.sub(r"\1", _EMPTY_GROUP.sub("", _LAYOUT.sub("", text)))
     return _SPACE.sub(" ", text).rstrip("\\ ").strip()  # a line break or a space at the end
 
 
@@ -76,6 +87,7 @@ def tighten(text: str) -> str:
     text = _without_redundant_braces(text)
     if _LONE_THOUSANDS.fullmatch(text):
         text = text.replace(",", "").replace(" ", "")
+    text = _REALS.sub(r"(-\\infty,\\infty)", text)
     text = _E_NOTATION.sub(r"\1\\cdot10^{\2}", text)
     text = _SCRIPT.sub(r"\1{\2}", _EMPTY_SET.sub(r"\\emptyset", text))
     text = _FRACTION_NAME.sub(r"\\frac", text)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from fractions import Fraction
 
 from replication.grading.normalize import normalize, readings
-from replication.grading.numeral import same_number
+from replication.grading.numeral import MAX_DIGITS, read_number, same_number
 
 LONGEST_ANSWER = 2000  # characters; a longer answer is refused unless the reference is about as long
 
-_BASED_NUMBER = re.compile(r"[0-9][0-9A-Za-z]*_(?:\{[0-9]+\}|[0-9]+)")
+_BASED_NUMBER = re.compile(r"(?P<digits>[0-9][0-9A-Za-z]*)_(?:\{(?P<base>[^{}]+|\\text\{[^{}]*\})\})")
+_SAME = re.compile(r"=|\\(?:approx|simeq|cong|equiv)(?![A-Za-z])")
+_AND_SO_ON = re.compile(r"\\[lc]?dots(?![A-Za-z])")
+_NEARLY = Fraction(1, 100)  # relative; the most that two sides of an \approx may be apart
 
 
 class Verdict(StrEnum):
@@ -55,11 +59,13 @@ def _same_text(gold: str, answer: str, tolerance: float | None) -> bool | None:
         return False
     if gold == answer:
         return True
+    if _contradicts_itself(answer) or (_AND_SO_ON.search(answer) and not _AND_SO_ON.search(gold)):
+        return False
     numbers = same_number(gold, answer, tolerance)
     if numbers is not None:
         return numbers
-    if _BASED_NUMBER.fullmatch(gold) and _BASED_NUMBER.fullmatch(answer):
-        return False  # digits or base differ; math-verify would drop the base
+    if based := _BASED_NUMBER.fullmatch(answer):  # math-verify would drop the base
+        return not _BASED_NUMBER.fullmatch(gold) and bool(same_number(gold, _in_base_ten(based), tolerance))
     gold_word, answer_word = _word(gold), _word(answer)
     if gold_word or answer_word:
         if (gold_word or gold.casefold()) == (answer_word or answer.casefold()):
@@ -68,6 +74,27 @@ def _same_text(gold: str, answer: str, tolerance: float | None) -> bool | None:
     if re.fullmatch("[A-Z]", gold) and (letter := _chosen_letter(answer)):
         return letter == gold
     return None
+
+
+def _in_base_ten(based: re.Match[str]) -> str:
+    """The value of `1010_{2}` in decimal digits; nothing where digits or base cannot be read."""
+    base = based["base"].strip("()")
+    if not re.fullmatch("[0-9]{1,2}", base) or not 2 <= int(base) <= 36 or len(based["digits"]) > MAX_DIGITS:
+        return ""
+    try:
+        return str(int(based["digits"], int(base)))
+    except ValueError:
+        return ""
+
+
+def _contradicts_itself(answer: str) -> bool:
+    """Whether an answer equates plain numbers that differ, `42=43=42`, `6\\approx7`, or something with nothing."""
+    sides = _SAME.split(answer)
+    if len(sides) == 1:
+        return False
+    values = [number.value for side in sides if (number := read_number(side.strip()))]
+    low, high = min(values, default=Fraction(0)), max(values, default=Fraction(0))
+    return not all(map(str.strip, sides)) or high - low > _NEARLY * max(abs(low), abs(high))
 
 
 def _word(text: str) -> str | None:

@@ -67,6 +67,12 @@ DECIDED_BY_TEXT = [  # these never need sympy
 ]
 
 DECIDED_BY_MATHEMATICS = [
+    (r"\frac{3}{56}", [r"\frac{3}{56}\approx 0.0536"], [r"\frac{3}{56}\approx 0.06"]),
+    ("6-5i", ["z=6-5i", "w_1 = -5i+6"], ["z=6+5i"]),
+    (r"(\gamma^{2}-1)\sin ^{2} \theta", [r"(\gamma^2-1)\sin^2(\theta)"], [r"(\gamma^2-1)\sin^2(\gamma)"]),
+    ("np.arcsin(10/13)", [r"\arcsin(10/13)", r"\sin^{-1}\left(\frac{10}{13}\right)"], [r"\arccos(10/13)"]),
+    ("x_1", ["x₁"], ["x₂"]),
+    (r"(-\infty,\infty)", [r"\mathbb R", r"\mathbb{R}", r"\text{all real numbers}"], [r"(0,\infty)"]),
     ("42", [r"\frac{84}{2}", r"6 \times 7", "x=42", "n = 42.", "42=42", "f(2)=42", r"\approx 42", r"2\cdot 21=42"], []),
     ("42", [], ["42=43", "43=42", "x=43=42", r"2\cdot 20=42", r"42 \neq 43", "42<43", "> 42", r"\ge 42", r"\neq 42"]),
     ("42", [], ["42 or 43", r"42 \text{ or } 43", "42, 43", r"\{42,43\}", r"42 \text{ and } 43", r"42 \pm 1"]),
@@ -138,6 +144,31 @@ DECIDED_BY_MATHEMATICS = [
     ("5", [], [r"\text{The answer is not }5", "The answer is not 5", "5 and 6"]),
 ]
 
+DECIDED_BY_MATHEMATICS += [  # layout, units and flourishes go; words that change the number do not
+    (
+        "42",
+        [r"\large 42", r"\Large\textbf{42}", r"{\Large 42}", r"\hspace{1cm}42", r"\rm 42", "42{}", r"\strut 42", "=42"],
+        ["{-}42"],
+    ),
+    ("42", [r"\therefore 42", r"42\ \square", r"42\quad\checkmark", "forty two", "Forty-Two", r"42\label{a}"], []),
+    (
+        "42",
+        [r"42\,\mathrm{km\,s^{-1}}", r"42\ \mathrm{W/m^2}", r"42\text{ cm²}", r"42\,\mu\text{m}", r"42\ \Omega"],
+        [],
+    ),
+    (
+        "42",
+        [r"42\ \mathrm{K}"],
+        [r"42\text{ hundredths}", r"42\text{ six}", r"42\text{ k}", r"42\text{ over two}", "42‰"],
+    ),
+    ("42", [], [r"42\text{, forty-three}", r"42\text{ point five}", r"42\mathrm{pi}", r"42\text{ x}", r"4200\%"]),
+    ("42", [r"101010_2", "101010₂"], ["42_7", r"42_{(7)}", r"42_{\text{seven}}", "4₂", r"9_{2}"]),
+    ("42", [], [r"42 \approx 43", "42=43=42", r"42\simeq 43", "42, \\ldots", "42==42"]),
+    ("D", [r"\text{The answer is D}"], [r"\text{The answer is C}"]),
+    ("10080", [r"10\thinspace080"], []),
+    ("1", [r"100\%"], [r"1000\%"]),
+]
+
 
 def _pairs(table: list[tuple[str, list[str], list[str]]]) -> list[tuple[str, str, Verdict]]:
     right = [(gold, answer, Verdict.CORRECT) for gold, answers, _ in table for answer in answers]
@@ -172,6 +203,7 @@ def test_mathematics_decides(gold: str, answer: str, verdict: Verdict) -> None:
         (r"3\sqrt{2}", 0.1, Verdict.CORRECT),  # 4.2426
         (r"3\sqrt{2}", 0.01, Verdict.WRONG),
         ("4.2x", 0.1, Verdict.WRONG),
+        (r"4.2 \text{ or } 4.3", 0.1, Verdict.WRONG),
     ],
 )
 def test_a_benchmarks_tolerance_is_an_absolute_error(answer: str, tolerance: float | None, verdict: Verdict) -> None:
