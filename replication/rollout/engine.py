@@ -8,7 +8,7 @@ regenerated tokens cost n decoding steps and nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +21,19 @@ from replication.rollout.threshold import frequency_penalty, group_baseline, his
 from replication.rollout.trace import Attempt, Rollout
 from replication.rollout.uncertainty import segment_uncertainty, token_entropy, token_surprisal
 from replication.seeds import uniforms
+
+class Watcher(Protocol):
+    """Sees a rollout grow; rows are counted within the groups in flight."""
+
+    def sampled(self, rows: Tensor, tokens: Tensor) -> None:
+        """Each of [r] rows got one of [r] token ids."""
+
+    def erased(self, rows: Tensor) -> None:
+        """The current segment of [r] rows was erased."""
+
+    def accepted(self, rows: Tensor) -> None:
+        """The current segment of [r] rows was accepted."""
+
 
 RUNNING, WAITING, DONE = 0, 1, 2  # decoding; at a segment's end until the group's statistics are known; finished
 
@@ -35,6 +48,7 @@ def roll_out(
     eos_ids: Sequence[int],
     pad_id: int,
     running: Tensor | None = None,
+    watcher: Watcher | None = None,
 ) -> Rollout:
     """Sample a group of completions for every prompt.
 
@@ -46,6 +60,7 @@ def roll_out(
         eos_ids: ids that end a completion.
         pad_id: id that fills the returned rows.
         running: [N] beta_n of earlier steps in nats, for the baseline `running`, which is the group's without it.
+        watcher: is told of every token, erasure and acceptance as it happens; needs all prompts in flight at once.
 
     Returns:
         The completions, [P * G] rows, group by group.
@@ -67,6 +82,7 @@ def roll_out(
     for first in range(0, len(prompts), groups):
         rows = slice(first * rollout.group_size, (first + groups) * rollout.group_size)
         batch = _Batch(model, prompts[first : first + groups], keys[rows], rollout, erasure, eos_ids, pad_id, running)
+        batch.watcher = watcher
         parts.append(batch.run())
     return Rollout.concatenate(parts)
 
@@ -121,6 +137,7 @@ class _Batch:
         self.history = full((rows, segments + 1), 0.0, torch.float32)  # mean U of the segments before this one
         self.ended = full((rows,), False, torch.bool)
         self.attempts: list[Attempt] = []
+        self.watcher: Watcher | None = None
         self.steps = self.row_steps = 0
         self._prefill()
 
@@ -201,6 +218,8 @@ class _Batch:
         self.length[rows] = t + 1
         self.steps += 1
         self.row_steps += len(rows)
+        if self.watcher:
+            self.watcher.sampled(rows, token)
         ended = torch.isin(token, self.eos_ids)
         self.ended[rows] = ended
         full = t + 1 - self.start[rows, n] == self.rollout.segment_tokens
@@ -264,8 +283,11 @@ class _Batch:
         for i, row in enumerate(rows.tolist()):
             ids = self.tokens[row, start[i] : end[i]].tolist()
             logp = self.logp[row, start[i] : end[i]].tolist()
+            entropy = self.entropy[row, start[i] : end[i]].tolist()
             spent, u = int(self.erasures[row, n[i]]), float(self.u[row, n[i]])
-            self.attempts.append(Attempt(row, int(n[i]), spent, start[i], ids, logp, u, float(theta[i])))
+            self.attempts.append(Attempt(row, int(n[i]), spent, start[i], ids, logp, entropy, u, float(theta[i])))
+        if self.watcher and len(rows):
+            self.watcher.erased(rows)
         self.erasures[rows, n] += 1
         self.length[rows] = self.start[rows, n]  # the rollback
         self.state[rows] = RUNNING
@@ -276,5 +298,7 @@ class _Batch:
         self.history[rows, n + 1] = (self.history[rows, n] * n + self.u[rows, n].nan_to_num()) / (n + 1)
         self.segment[rows] = n + 1
         self.start[rows, n + 1] = self.length[rows]
+        if self.watcher and len(rows):
+            self.watcher.accepted(rows)
         done = self.ended[rows] | (n + 1 == self.rollout.segments)
         self.state[rows] = torch.where(done, DONE, RUNNING)

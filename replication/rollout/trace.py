@@ -20,6 +20,7 @@ class Attempt(NamedTuple):
     start: int  # tokens of the completion before it
     tokens: list[int]
     logp: list[float]  # of each token when it was sampled, in nats
+    entropy: list[float]  # of the policy at each token, in nats
     u: float  # nats
     theta: float  # nats
 
