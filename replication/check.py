@@ -39,7 +39,7 @@ def main() -> None:
 
     rows = [(STALE, cause, "run `make repro`") for cause in stale]
     if not is_sealed(reference):
-        rows.append((FAILED, f"{arguments.reference} was edited", "restore it with git, or record it anew by --record"))
+        rows.append((FAILED, f"{arguments.reference} was edited", "restore it with git"))
     rows += [judge_default(metrics, row) for row in reference["default"]]
     for claim in dict.fromkeys(row["claim"] for row in reference["paper"]):
         rows += judge_claim(metrics, [row for row in reference["paper"] if row["claim"] == claim])

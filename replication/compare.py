@@ -15,7 +15,7 @@ from replication.errors import Parser, UserError, run_command
 class Side(NamedTuple):
     """The samples of one benchmark in one mode of a run."""
 
-    problems: list[str]
+    problems: list[tuple[str, str | None]]  # id and reference
     correct: Any  # [P, k] booleans
     answers: list[list[str | None]]
     tokens: float  # a sample, erased ones included
@@ -28,10 +28,12 @@ def read_run(folder: str) -> dict[tuple[str, str], Side]:
     from replication.evaluation.samples import answers_by_problem, cells, correct_by_problem, read_samples, spent
 
     out = {}
-    for benchmark, mode, rows in cells(read_samples(Path(folder))):
+    for benchmark, mode, unordered in cells(read_samples(Path(folder))):
+        rows = sorted(unordered, key=lambda row: str(row["problem"]))
         hits = correct_by_problem(rows)
         tokens = sum(map(spent, rows)) / len(rows)
-        out[benchmark, mode] = Side(list(hits), torch.tensor(list(hits.values())), answers_by_problem(rows), tokens)
+        problems = list(dict.fromkeys((str(row["problem"]), row.get("gold")) for row in rows))
+        out[benchmark, mode] = Side(problems, torch.tensor(list(hits.values())), answers_by_problem(rows), tokens)
     return out
 
 
@@ -47,6 +49,8 @@ def pairs(a: str, b: str) -> list[tuple[str, Side, Side]]:
             continue
         if side.problems != theirs[benchmark, against].problems:
             raise UserError(f"{benchmark}: {a} and {b} hold different problems: evaluate them on the same ones")
+        if len(side.problems) < 2:
+            raise UserError(f"{benchmark}: one problem gives no interval over problems: evaluate more of them")
         name = f"{benchmark}, {ours}" + ("" if ours == against else f" against {against}")
         found.append((name, side, theirs[benchmark, against]))
     if not found:
@@ -86,7 +90,7 @@ def main() -> None:
     parser.add_argument("a", help="folder of an evaluation, or folder:mode")
     parser.add_argument("b", help="the one it is held against")
     parser.add_argument("--claimed", type=float, default=0.02, help="a gain below it is not worth the name")
-    parser.add_argument("--out", type=Path, help="the same as JSON")
+    parser.add_argument("--out", type=Path, help="the same as JSON lines")
     options = parser.parse_args()
     if options.claimed <= 0:
         raise UserError(f"--claimed {options.claimed}: give a gain above 0")

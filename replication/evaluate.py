@@ -42,27 +42,31 @@ def algorithm_and_seed(checkpoint: str | None) -> str:
         raise UserError(f"{record} is not a record of `replication.fit`: restore it, or name --out as well") from None
 
 
-def fingerprint(run: Run, policy: str, benchmarks: dict[str, Any]) -> str:
+def fingerprint(run: Run, path: str, revision: str | None, benchmarks: dict[str, Any]) -> str:
     """Hash of all that the samples depend on: settings, problems, weights, code."""
     digest = hashlib.sha256(run.config.fingerprint(*SECTIONS).encode())
-    digest.update(repr((policy, benchmarks)).encode())
-    weights = sorted(Path(policy).glob("*.safetensors")) if Path(policy).is_dir() else []
-    for path in [*weights, *sorted(Path(__file__).parent.rglob("*.py"))]:
-        with path.open("rb") as file:
+    digest.update(repr((path, revision, benchmarks)).encode())
+    policy = sorted(file for file in Path(path).iterdir() if file.is_file()) if Path(path).is_dir() else []
+    for source in [*policy, *sorted(Path(__file__).parent.rglob("*.py"))]:
+        with source.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]
 
 
 def finished_chunks(path: Path) -> list[list[dict[str, Any]]]:
-    """What an interrupted evaluation had already sampled, a line a chunk; a line cut short is dropped."""
+    """What an interrupted evaluation had already sampled, a line a chunk; what follows a damaged line is dropped."""
     done = []
     with path.open("a+b") as file:
         file.seek(0)
         whole = 0
         for line in file:
-            if not line.endswith(b"\n"):
+            try:
+                chunk = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                chunk = None
+            if chunk is None:
                 break
-            done.append(json.loads(line))
+            done.append(chunk)
             whole += len(line)
         file.truncate(whole)
     return done
@@ -103,7 +107,7 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
     model, tokenizer = load_policy(path, revision, config.policy.dtype)
     model.to(use_machine(config.policy))
     parts = chunks(benchmarks, config.rollout, config.evaluate)
-    scratch = Path(".scratch/evaluate") / fingerprint(run, f"{path} {revision}", benchmarks)
+    scratch = Path(".scratch/evaluate") / fingerprint(run, path, revision, benchmarks)
     with locked(scratch), Grader.of(config.grading) as grader:
         done = finished_chunks(scratch / "chunks.jsonl")
         if done:

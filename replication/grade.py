@@ -33,7 +33,7 @@ def read_predictions(path: Path) -> list[Row]:
         UserError: the file cannot be read, or a line is not such a row.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}): name a UTF-8 file with one JSON object a line") from error
     rows = [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
@@ -103,7 +103,10 @@ def main() -> None:
         raise UserError(f"--time-limit {options.time_limit}: give a positive number of seconds")
     is_evaluation = options.file.is_dir()
     if is_evaluation:
+        from replication.evaluation.samples import read_samples
+
         check_output(options.out, "samples.jsonl")
+        read_samples(options.file)  # says what is missing before anything is graded
     elif options.out.is_dir():
         raise UserError(f"--out {options.out} is a folder: name a file")
 
@@ -128,7 +131,7 @@ def main() -> None:
 def _row(line: str, where: str) -> Row:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where} is not JSON ({error}): put one object on each line") from error
     if not isinstance(row, dict):
         raise UserError(f"{where} is not an object: give it the fields `gold` and `prediction`")
@@ -137,8 +140,9 @@ def _row(line: str, where: str) -> Row:
             found = f"is {json.dumps(row[field])}" if field in row else "is missing"
             raise UserError(f"{where}: `{field}` {found[:80]}: give it as a string")
     tolerance = row.get("tolerance")
-    if tolerance is not None and (isinstance(tolerance, bool) or not isinstance(tolerance, int | float)):
-        raise UserError(f"{where}: `tolerance` is {json.dumps(tolerance)[:80]}: give it as a number")
+    is_number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
+    if tolerance is not None and not (is_number and 0 <= tolerance < float("inf")):
+        raise UserError(f"{where}: `tolerance` is {json.dumps(tolerance)[:80]}: give it as a number >= 0")
     return row
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from replication.errors import Parser, UserError, run_command
 from replication.grading.pool import Grader
-from replication.grading.verdict import Verdict, exact_verdict
+from replication.grading.verdict import Verdict
 
 TOLERATED = "either verdict tolerated"
 
@@ -104,7 +104,7 @@ def benchmark(path: Path, grader: Grader) -> None:
     for name, gold, g in missed:
         print(f"  not accepted: {name}: {gold!r} against {g.answer!r} ({g.verdict}, {g.reason})")
     following = golds[1:] + golds[:1]
-    pairs = [i for i in range(len(rows)) if exact_verdict(golds[i], following[i]) is not Verdict.CORRECT]
+    pairs = [i for i in range(len(rows)) if golds[i] != following[i]]
     others = [(golds[i], rf"\boxed{{{following[i]}}}") for i in pairs]
     shifted = grader.grade_many(others, [tolerances[i] for i in pairs])
     passed = [(rows[i]["id"], golds[i], g) for i, g in zip(pairs, shifted, strict=True) if g.reward]

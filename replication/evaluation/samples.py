@@ -18,6 +18,12 @@ from replication.grading.normalize import normalize
 
 BUDGETS = 10  # token budgets that a benchmark's accuracy is given at, up to its longest sample
 
+FIELDS = [
+    "benchmark", "mode", "problem", "verdict", "answer", "tokens", "erased_tokens", "erasures",
+    "uncertainty", "ended",
+]  # fmt: skip
+CORRECT = "\0"  # what right answers vote for: no text of an answer
+
 Row = Mapping[str, Any]
 
 
@@ -56,14 +62,23 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
     """The samples of an evaluation.
 
     Raises:
-        UserError: the folder holds none, or a line that is no sample.
+        UserError: the folder holds none, a line that is no sample, or not as many samples of each problem.
     """
     path = folder / "samples.jsonl"
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-        if not rows or any(not {"benchmark", "mode", "problem", "verdict"} <= row.keys() for row in rows):
-            raise ValueError("a line is no sample")
-    except (OSError, ValueError, AttributeError) as error:
+        if not rows:
+            raise ValueError("it is empty")
+        for number, row in enumerate(rows, 1):
+            if missing := [field for field in FIELDS if field not in row]:
+                raise ValueError(f"sample {number} has no `{missing[0]}`")
+        for benchmark, mode, cell in cells(rows):
+            if len({len(hits) for hits in correct_by_problem(cell).values()}) > 1:
+                raise ValueError(f"{benchmark}, {mode}: some problems have more samples than others")
+        places = [(row["benchmark"], row["mode"], row["problem"], row.get("sample", i)) for i, row in enumerate(rows)]
+        if len(set(places)) < len(rows):
+            raise ValueError("a sample is there twice")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}): name a folder of `replication.evaluate`") from None
     return rows
 
@@ -161,5 +176,5 @@ def answers_by_problem(samples: Sequence[Row]) -> list[list[str | None]]:
     out: dict[str, list[str | None]] = {}
     for s in samples:
         vote = None if s["answer"] is None else normalize(s["answer"])
-        out.setdefault(s["problem"], []).append("correct" if s["verdict"] == "correct" else vote)
+        out.setdefault(s["problem"], []).append(CORRECT if s["verdict"] == "correct" else vote)
     return list(out.values())

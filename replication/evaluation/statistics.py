@@ -101,11 +101,14 @@ def verdict(gain: Interval, margin: float = 0.02) -> str:
         margin: the smallest gain that would matter.
 
     Returns:
-        `reproduced` where the gain is above 0, `not reproduced` where one of `margin` is ruled out, or `underpowered`.
+        `not reproduced` where a gain of `margin` is ruled out, `reproduced` where the gain is above 0, or
+        `underpowered`; that too where nothing varies, which is evidence of nothing.
     """
-    if gain.low > 0:
-        return "reproduced"
-    return "not reproduced" if gain.high < margin else "underpowered"
+    if gain.low == gain.high:
+        return "underpowered"
+    if gain.high < margin:
+        return "not reproduced"
+    return "reproduced" if gain.low > 0 else "underpowered"
 
 
 def claim_verdict(found: Interval, claimed: float, resolution: float) -> str:
@@ -117,8 +120,10 @@ def claim_verdict(found: Interval, claimed: float, resolution: float) -> str:
         resolution: half-width above which an interval that holds the value says nothing: it would hold too much.
 
     Returns:
-        `not reproduced` where the value lies outside, `underpowered` where the interval is too wide, or `reproduced`.
+        `not reproduced` where the value lies outside, `underpowered` where the interval is too wide or holds 0 as well,
+        or `reproduced`.
     """
     if not found.low <= claimed <= found.high:
         return "not reproduced"
-    return "underpowered" if (found.high - found.low) / 2 > resolution else "reproduced"
+    too_wide = (found.high - found.low) / 2 > resolution or found.low <= 0 <= found.high
+    return "underpowered" if too_wide else "reproduced"

@@ -27,6 +27,10 @@ def judge_default(metrics: Any, row: Row) -> tuple[str, str, str]:
             row["what"],
             f"{interval}, expected {'above' if row['sign'] > 0 else 'below'} 0",
         )
+    if not {"low", "high"} <= row.keys():
+        return FAILED, row["what"], "nothing is recorded: run `python -m replication.check --record`"
+    if interval.high - interval.low > 2 * (row["high"] - row["low"]):
+        return FAILED, row["what"], f"{interval} is far wider than the recorded [{row['low']:.3f}, {row['high']:.3f}]"
     inside = row["low"] <= interval.mean <= row["high"]
     return OK if inside else FAILED, row["what"], f"{interval.mean:.3f}, recorded [{row['low']:.3f}, {row['high']:.3f}]"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from math import hypot, sqrt
+from math import hypot, isfinite, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ def read_reference(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} lacks rows of the small default or of the paper: restore it with git")
     for group, needed in (("default", ()), ("paper", ("claim", "value", "source", "resolution"))):
         for index, row in enumerate(reference[group], 1):
+            if not isinstance(row, dict) or not isinstance(row.get("claim", ""), str):
+                raise UserError(f"{path}, {group} row {index}: is no row: restore it with git")
             missing = [key for key in ("what", *KEYS, *needed) if key not in row]
             if missing:
                 raise UserError(f"{path}, {group} row {index}: no {missing[0]}: restore it with git")
@@ -63,7 +65,8 @@ def look_up(metrics: Any, row: Row) -> dict[str, float] | None:
     entry = metrics
     for key in KEYS:
         entry = entry.get(row[key]) if isinstance(entry, dict) else None
-    return entry if isinstance(entry, dict) and {"mean", "low", "high"} <= entry.keys() else None
+    numbers = [entry.get(key) for key in ("mean", "low", "high")] if isinstance(entry, dict) else [None]
+    return entry if all(isinstance(number, int | float) and isfinite(number) for number in numbers) else None
 
 
 def half_width_between_warm_starts(study: Path, row: Row) -> float:
@@ -86,6 +89,8 @@ def record(path: Path, reference: dict[str, Any], metrics: Any, study: Path) -> 
     What is recorded is where the mean of a rerun with other seeds, or on another processor, is to be expected: the
     metric's interval and the spread between warm starts together, and both runs vary, hence the square root of two.
     """
+    if "seal" in reference and not is_sealed(reference):
+        raise UserError(f"{path} was edited: restore it with git; to change it on purpose, delete its `seal` as well")
     for row in reference["default"]:
         found = look_up(metrics, row)
         if found is None:

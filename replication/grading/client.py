@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -46,15 +47,19 @@ class Worker:
         """False once the process has ended, for whatever reason."""
         return self._process.poll() is None
 
-    def wait_until_ready(self) -> None:
-        """Return once sympy is imported; `UserError` when the worker cannot start."""
+    def wait_until_ready(self) -> bool:
+        """True once sympy is imported, False where the worker was killed before; `UserError` when it cannot start."""
         if not self._started and self._read_reply(START_LIMIT) is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # its output closes a moment before it is gone
+                if self._process.wait(GRACE) < 0:
+                    return False
             self.kill()
             raise UserError(
                 f"a grading worker did not start (exit code {self._process.returncode}): "
                 "run `python -m replication.grading.worker 1 1000000000` to see why"
             )
         self._started = True
+        return True
 
     def ask(self, gold: str, answer: str, tolerance: float | None) -> tuple[Verdict, str]:
         """Verdict and reason from math-verify; the worker is no longer alive after one it could not give."""

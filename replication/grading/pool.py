@@ -135,9 +135,10 @@ class Grader:
         assert answer is not None  # without one there is nothing to check, see _without_worker
         worker = self._take_worker()
         try:
-            worker.wait_until_ready()
-            started = time.perf_counter()
-            verdict, reason = worker.ask(gold, answer, tolerance)
+            verdict, reason = Verdict.TIMED_OUT, "the grading worker was killed as it started"
+            ready, started = worker.wait_until_ready(), time.perf_counter()
+            if ready:
+                verdict, reason = worker.ask(gold, answer, tolerance)
             graded = Graded(verdict, answer, reason, time.perf_counter() - started)
         finally:
             self._idle.put(worker)

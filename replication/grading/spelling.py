@@ -37,6 +37,7 @@ _THIN_SPACE = re.compile(r"\\thinspace(?![A-Za-z])")
 _EMPTY_GROUP = re.compile(r"(?<![A-Za-z}\]_^\\])\{\}")
 _SIGN_GROUP = re.compile(r"\{([-+])\}")
 _NUMPY = re.compile(r"(?<![A-Za-z])np\.(?=[a-z])")  # references of Minerva: np.arcsin(10/13)
+_DECIMAL_TOP = re.compile(r"(?<=[0-9])\.(?=/)")  # likewise -1./3
 _SPACE = re.compile(r"(?:(?<!\\)\\[,;:> ]|\\q?quad(?![A-Za-z])|~|\s)+")
 # `1, 234` keeps its space: it is a list, where `1,234` is a number.
 _LOOSE_SPACE = re.compile(r" *([^A-Za-z0-9 ,]) *| *(,) *(?![0-9]{3}(?![0-9]))")
@@ -74,6 +75,7 @@ def plain_latex(text: str) -> str:
     """The same LaTeX without layout: no sizing, delimiters, dollar signs or thousands separators; single spaces."""
     if display := _DISPLAY.fullmatch(text.strip()):
         text = display[1]
+    text = _DECIMAL_TOP.sub("", text)
     text = _NUMPY.sub(r"\\", _THIN_SPACE.sub(r"\\,", text))
     text = _DECIMAL_COMMA.sub(_separator, text)
     text = _THOUSANDS_MARK.sub("", text)

@@ -34,7 +34,15 @@ _CHOP_DIGITS = 50  # differences of irrational numbers below 10^-50 count as zer
 _VALUE_DIGITS = 30  # of an irrational number, to compare it with a decimal
 _SPACED_NUMBERS = re.compile(r"[0-9] [0-9]")  # math-verify would read `1 2` as 12
 
-_GAMMA = re.compile(r"\\gamma(?![A-Za-z])")  # a name as any other; math-verify only knows a function of it
+# Names as any other, which math-verify reads as a function, as Euler's number, or not at all
+_NAMES = [
+    (re.compile(r"\\gamma(?![A-Za-z])"), r"g_{\\beta}"),
+    (re.compile(r"\\Gamma(?![A-Za-z(])"), r"g_{\\alpha}"),
+    (re.compile(r"(?<![A-Za-z\\])E_\{([A-Za-z0-9]+)\}"), r"g_{E\1}"),
+    (re.compile(r"_\{\\(max|min)\}"), r"_{\1}"),
+]
+_APPROXIMATELY = re.compile(r"\\(?:approx|simeq|sim|cong)(?![A-Za-z])")
+_NEARLY = 0.01  # relative; the most that two sides of an \approx may be apart
 _CLEARLY = 1e-6  # relative difference of two values, computed to 15 digits, that no rounding explains
 _HARD_TO_EVALUATE = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
 
@@ -43,19 +51,40 @@ Expression: TypeAlias = sympy.Basic | sympy.MatrixBase
 
 def same_mathematics(gold: str, answer: str, tolerance: float | None = None) -> bool:
     """Whether math-verify finds two normal forms equal. May hang or exhaust memory: run it where it can be killed."""
+    if not _APPROXIMATELY.search(gold) and len(sides := _APPROXIMATELY.split(answer)) > 1:
+        return _nearly_equal(sides) and any(same_mathematics(gold, side, tolerance) for side in sides)
     gold_expression, answer_expression = _parse(gold), _parse(answer)
     if gold_expression is None or answer_expression is None:
         return False
     if not _numeric_sides_agree(answer_expression):
         return False
-    return _equal(gold_expression, answer_expression, tolerance)
+    return _equal(gold_expression, _in_names_of(gold_expression, answer_expression), tolerance)
+
+
+def _nearly_equal(sides: list[str]) -> bool:
+    """Whether all sides of an \\approx, each the end of its equation, are real numbers that lie together."""
+    numbers = [_parse(side.rpartition("=")[2]) for side in sides]
+    if not all(number is not None and _is_real_number(number) for number in numbers):
+        return False
+    values = [float(_value(number)) for number in numbers if isinstance(number, sympy.Expr)]
+    return max(values) - min(values) <= _NEARLY * max(map(abs, values))
+
+
+def _in_names_of(gold: Expression, answer: Expression) -> Expression:
+    """`answer` with the reference's symbols: math-verify takes a letter for real or not by what it stands in."""
+    if not (isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr)):
+        return answer
+    mine = {symbol.name: symbol for symbol in gold.free_symbols if isinstance(symbol, sympy.Symbol)}
+    theirs = [symbol for symbol in answer.free_symbols if isinstance(symbol, sympy.Symbol)]
+    return answer.xreplace({symbol: mine[symbol.name] for symbol in theirs if symbol.name in mine})
 
 
 def _parse(text: str) -> Expression | None:
     """The sympy expression of a normal form; None for nan, complex infinity and what math-verify cannot read."""
     if _SPACED_NUMBERS.search(text):
         return None
-    text = _GAMMA.sub(r"g_{\\beta}", text)
+    for name, plain in _NAMES:
+        text = name.sub(plain, text)
     found = parse(pred=f"${text}$", extraction_config=[_EXTRACTION], fallback_mode="no_fallback", parsing_timeout=None)
     if not found or not isinstance(found[0], Expression) or found[0].has(sympy.nan, sympy.zoo):
         return None

@@ -13,6 +13,7 @@ LONGEST_ANSWER = 2000  # characters; a longer answer is refused unless the refer
 
 _BASED_NUMBER = re.compile(r"(?P<digits>[0-9][0-9A-Za-z]*)_(?:\{(?P<base>[^{}]+|\\text\{[^{}]*\})\})")
 _SAME = re.compile(r"=|\\(?:approx|simeq|cong|equiv)(?![A-Za-z])")
+_TICKED = re.compile(r"[0-9.]+(?:'+|\^\{T\})")  # math-verify would drop the tick
 _AND_SO_ON = re.compile(r"\\[lc]?dots(?![A-Za-z])")
 _NEARLY = Fraction(1, 100)  # relative; the most that two sides of an \approx may be apart
 
@@ -59,7 +60,11 @@ def _same_text(gold: str, answer: str, tolerance: float | None) -> bool | None:
         return False
     if gold == answer:
         return True
-    if _contradicts_itself(answer) or (_AND_SO_ON.search(answer) and not _AND_SO_ON.search(gold)):
+    if (
+        _contradicts_itself(answer)
+        or _TICKED.fullmatch(answer)
+        or (_AND_SO_ON.search(answer) and not _AND_SO_ON.search(gold))
+    ):
         return False
     numbers = same_number(gold, answer, tolerance)
     if numbers is not None:

@@ -22,6 +22,7 @@ from replication.rollout.trace import Attempt, Rollout
 from replication.rollout.uncertainty import segment_uncertainty, token_entropy, token_surprisal
 from replication.seeds import uniforms
 
+
 class Watcher(Protocol):
     """Sees a rollout grow; rows are counted within the groups in flight."""
 

@@ -98,10 +98,13 @@ def test_verdicts():
     assert verdict(Interval(0.0, -0.01, 0.01)) == "not reproduced"
     assert verdict(Interval(-0.2, -0.3, -0.1)) == "not reproduced"
     assert verdict(Interval(0.0, -0.05, 0.05)) == "underpowered"
+    assert verdict(Interval(0.002, 0.001, 0.003), 0.05) == "not reproduced"  # beyond 0, and a claimed 0.05 is ruled out
+    assert verdict(Interval(0.0, 0.0, 0.0)) == "underpowered"  # nothing varied
 
 
 def test_verdicts_on_a_reported_value():
     assert claim_verdict(Interval(0.50, 0.48, 0.52), 0.506, 0.05) == "reproduced"
     assert claim_verdict(Interval(0.50, 0.40, 0.60), 0.506, 0.05) == "underpowered"
+    assert claim_verdict(Interval(0.052, -0.001, 0.105), 0.05349, 0.06) == "underpowered"  # no gain is possible too
     assert claim_verdict(Interval(0.45, 0.40, 0.50), 0.506, 0.05) == "not reproduced"
     assert claim_verdict(Interval(0.60, 0.55, 0.65), 0.506, 0.05) == "not reproduced"

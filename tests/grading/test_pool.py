@@ -208,6 +208,23 @@ def test_model_text_is_never_run(grader: Grader, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_worker_killed_as_it_starts_costs_one_verdict() -> None:
+    with Grader(workers=1) as grader:
+
+        def kill_the_first() -> None:
+            while not grader.worker_pids:
+                time.sleep(0.001)
+            os.kill(grader.worker_pids[0], signal.SIGKILL)
+
+        thread = threading.Thread(target=kill_the_first)
+        thread.start()
+        graded = grader.grade_many([("x+1", r"\boxed{1+x}"), ("x+2", r"\boxed{2+x}")])
+        thread.join()
+    verdicts = sorted(item.verdict for item in graded)
+    assert verdicts == [Verdict.CORRECT, Verdict.TIMED_OUT]
+    assert [item.reason for item in graded if not item.reward] == ["the grading worker was killed as it started"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not SCORING_CASES.exists(), reason="the shared scoring cases are not on this machine")
 def test_every_scoring_case_gets_its_verdict_in_time() -> None:

@@ -1,0 +1,74 @@
+"""Erasable decoding through transformers' own interface: `model.generate(..., custom_generate=erasable)`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from replication.config import ErasureConfig, RolloutConfig
+from replication.decoding.sample import check_group
+from replication.errors import UserError
+from replication.rollout.engine import roll_out
+from replication.seeds import seed_for
+
+
+def erasable(
+    model: Any,
+    input_ids: Tensor,
+    logits_processor: Any = None,
+    stopping_criteria: Any = None,
+    generation_config: Any = None,
+    attention_mask: Tensor | None = None,
+    erasure: ErasureConfig | None = None,
+    segment_tokens: int = 64,
+    seed: int = 0,
+    **_: Any,
+) -> Tensor:
+    """A decoding method for `generate`: the completions of a prompt (`num_return_sequences`) are its group.
+
+        model.generate(**inputs, custom_generate=erasable, do_sample=True, top_k=0, max_new_tokens=512,
+                       num_return_sequences=8, erasure=ErasureConfig(kappa=0.0), segment_tokens=64)
+
+    Args:
+        model, input_ids, logits_processor, stopping_criteria, generation_config, attention_mask: from `generate`;
+            [P * G, T] ids, padded on the left where the mask is 0.
+        erasure: when a segment is erased; the defaults of `ErasureConfig` if not given.
+        segment_tokens: L; `max_new_tokens` is rounded up to whole segments for the rollout, and cut afterwards.
+        seed: the completions are a function of it, of the prompt's place in the batch and of their own in the group.
+
+    Returns:
+        [P * G, T + new] ids, padded on the right.
+
+    Raises:
+        UserError: greedy or beam search, truncated distributions or other processors, or what `generate` refuses.
+    """
+    config = generation_config
+    if not config.do_sample or (config.num_beams or 1) > 1:
+        raise UserError("erasing resamples: pass do_sample=True and num_beams=1")
+    unknown = [type(p).__name__ for p in logits_processor or () if type(p).__name__ != "TemperatureLogitsWarper"]
+    truncates = [name for name, off in (("top_k", 0), ("top_p", 1.0)) if getattr(config, name) not in (None, off)]
+    if truncates or unknown:
+        named = ", ".join(truncates or unknown)
+        raise UserError(f"{named} would change the distribution that uncertainty is taken of: pass top_k=0, top_p=1.0")
+    group = config.num_return_sequences or 1
+    new = config.max_length - input_ids.shape[1]
+    rollout = RolloutConfig(
+        group_size=group,
+        temperature=1.0 if config.temperature is None else config.temperature,
+        segments=-(-new // segment_tokens),
+        segment_tokens=segment_tokens,
+        max_rows=len(input_ids),
+    )
+    erasure = erasure or ErasureConfig()
+    check_group(rollout, erasure)
+    kept = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    prompts = [ids[mask.bool()].tolist() for ids, mask in zip(input_ids[::group], kept[::group], strict=True)]
+    keys = [seed_for(seed, "generate", place, member) for place in range(len(prompts)) for member in range(group)]
+    ends = config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
+    pad = config.pad_token_id if config.pad_token_id is not None else (ends or [0])[0]
+    done = roll_out(model, prompts, torch.tensor(keys), rollout, erasure, ends, pad)
+    longest = min(new, int(done.length.max()))
+    return torch.cat([input_ids, done.tokens[:, :longest]], dim=1)

@@ -1,0 +1,74 @@
+"""Erasable completions of one prompt, as a Python call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from replication.config import ErasureConfig, RolloutConfig
+from replication.errors import UserError
+from replication.policy import eos_ids
+from replication.rollout.engine import Watcher, roll_out
+from replication.rollout.trace import Rollout
+from replication.seeds import seed_for
+
+
+def encode(tokenizer: Any, prompt: str, thinking: bool = False) -> list[int]:
+    """Token ids of a prompt: as a chat message where the tokenizer has a template for one, else as it is."""
+    if tokenizer.chat_template is None:
+        return list(tokenizer(prompt).input_ids)
+    chat = [{"role": "user", "content": prompt}]
+    return list(
+        tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, enable_thinking=thinking, tokenize=True, return_dict=False
+        )
+    )
+
+
+def check_group(rollout: RolloutConfig, erasure: ErasureConfig) -> None:
+    """Raise a `UserError` where a threshold needs the statistics of a group that is one completion.
+
+    The group's mean of a lone completion is its own uncertainty, which is never above itself.
+    """
+    if rollout.group_size == 1 and erasure.baseline != "fixed" and erasure.cap > 0 and erasure.fraction > 0:
+        raise UserError(
+            f"one completion has no group to take the baseline {erasure.baseline!r} from: ask for several, or set "
+            "erasure.baseline to fixed and erasure.level to a number of nats"
+        )
+
+
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompt: str,
+    rollout: RolloutConfig,
+    erasure: ErasureConfig,
+    seed: int = 0,
+    thinking: bool = False,
+    watcher: Watcher | None = None,
+) -> Rollout:
+    """Sample `rollout.group_size` completions of a prompt, erasing and resampling uncertain segments.
+
+    Args:
+        model: a transformers causal LM.
+        tokenizer: its tokenizer.
+        prompt: a text; put into the chat template where there is one.
+        rollout: temperature, segments and group.
+        erasure: when a segment is erased.
+        seed: the completions are a function of it and of the prompt.
+        thinking: Qwen3's thinking mode, where the chat template knows it.
+        watcher: is told of every token, erasure and acceptance as it happens.
+
+    Returns:
+        The rollout: `replication.decoding.trace.completion(rollout, row, tokenizer)` is the text of a row.
+
+    Raises:
+        UserError: an empty prompt, one too long for the model, a model that cannot be rolled out, or one completion
+            under a threshold that needs a group.
+    """
+    check_group(rollout, erasure)
+    ids = encode(tokenizer, prompt, thinking)
+    keys = torch.tensor([seed_for(seed, "generate", prompt, member) for member in range(rollout.group_size)])
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return roll_out(model.eval(), [ids], keys, rollout, erasure, eos_ids(model, tokenizer), pad, watcher=watcher)

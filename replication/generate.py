@@ -1,0 +1,75 @@
+"""Ask any causal LM, and watch it erase: `python -m replication.generate --model <folder or hub id> --prompt "..."`.
+
+The first completion is printed as it grows, what is erased struck through. `--trace out.html` writes a page of all of
+them. No training, no verifier: only the model's own uncertainty.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from replication.cli import Run, load_run
+from replication.errors import UserError, run_command
+
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    ("--prompt", {"type": str, "default": "", "help": "what to ask; - reads it from standard input"}),
+    ("--samples", {"type": int, "default": 4, "help": "completions, which are each other's group; the first is shown"}),
+    ("--seed", {"type": int, "default": 0, "help": "the completions are a function of it"}),
+    ("--checkpoint", {"type": str | None, "default": None, "help": "folder of trained weights of that model"}),
+    ("--trace", {"type": str | None, "default": None, "help": "an HTML page of every token and erased attempt"}),
+]
+
+
+def check(run: Run) -> tuple[str, Path | None]:
+    """The prompt and the page's path, before anything is loaded."""
+    options = run.options
+    prompt = sys.stdin.read() if options["prompt"] == "-" else options["prompt"]
+    if not prompt.strip():
+        raise UserError('--prompt is empty: ask something, as in --prompt "What is 3 + 4?"')
+    if options["samples"] < 1:
+        raise UserError(f"--samples {options['samples']}: give at least 1")
+    trace = Path(options["trace"]) if options["trace"] else None
+    if trace and (trace.is_dir() or not trace.parent.is_dir()):
+        raise UserError(f"--trace {trace}: name a file in a folder that exists")
+    return prompt, trace
+
+
+def main() -> None:
+    run = load_run(["policy", "rollout", "erasure"], options=OPTIONS, description="Erasable decoding of a prompt.")
+    prompt, trace = check(run)
+    erasure, samples = run.config.erasure, run.options["samples"]
+
+    from replication.decoding.page import page
+    from replication.decoding.sample import check_group, generate
+    from replication.decoding.terminal import Terminal
+    from replication.decoding.trace import segments
+    from replication.policy import base_policy, load_policy, use_machine
+
+    rollout = dataclasses.replace(run.config.rollout, group_size=samples, max_rows=samples, cool_fraction=0.0)
+    check_group(rollout, erasure)
+    checkpoint = run.options["checkpoint"]
+    path, revision = (checkpoint, None) if checkpoint else base_policy(run.config.policy, run.model)
+    model, tokenizer = load_policy(path, revision, run.config.policy.dtype)
+    model.to(use_machine(run.config.policy))
+    terminal = Terminal(tokenizer, sys.stdout)
+    done = generate(
+        model, tokenizer, prompt, rollout, erasure, run.options["seed"], run.config.policy.thinking, terminal
+    )
+    kept, erased = int(done.length.sum()), int(done.erased_tokens.sum())
+    print(f"\n\n{samples} completions, {kept} tokens kept, {erased} erased", file=sys.stderr)
+    if trace:
+        members = [segments(done, row, tokenizer, erasure.uncertainty) for row in range(samples)]
+        settings = {"model": path, "seed": str(run.options["seed"])}
+        settings |= {f"rollout.{k}": str(getattr(rollout, k)) for k in ("temperature", "segments", "segment_tokens")}
+        settings |= {f"erasure.{key}": str(value) for key, value in dataclasses.asdict(erasure).items()}
+        scratch = trace.with_name(f".{trace.name}.new")
+        scratch.write_text(page(f"Erasable decoding: {Path(path).name}", prompt, members, settings), encoding="utf-8")
+        scratch.replace(trace)
+        print(f"-> {trace}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_command(main)
