@@ -20,11 +20,10 @@ def erasable(
     logits_processor: Any = None,
     stopping_criteria: Any = None,
     generation_config: Any = None,
-    attention_mask: Tensor | None = None,
     erasure: ErasureConfig | None = None,
     segment_tokens: int = 64,
     seed: int = 0,
-    **_: Any,
+    **model_kwargs: Any,
 ) -> Tensor:
     """A decoding method for `generate`: the completions of a prompt (`num_return_sequences`) are its group.
 
@@ -32,8 +31,8 @@ def erasable(
                        num_return_sequences=8, erasure=ErasureConfig(kappa=0.0), segment_tokens=64)
 
     Args:
-        model, input_ids, logits_processor, stopping_criteria, generation_config, attention_mask: from `generate`;
-            [P * G, T] ids, padded on the left where the mask is 0.
+        model, input_ids, logits_processor, stopping_criteria, generation_config: from `generate`; [P * G, T] ids,
+            padded on the left where the attention mask among `model_kwargs` is 0.
         erasure: when a segment is erased; the defaults of `ErasureConfig` if not given.
         segment_tokens: L; `max_new_tokens` is rounded up to whole segments for the rollout, and cut afterwards.
         seed: the completions are a function of it, of the prompt's place in the batch and of their own in the group.
@@ -63,6 +62,7 @@ def erasable(
     )
     erasure = erasure or ErasureConfig()
     check_group(rollout, erasure)
+    attention_mask = model_kwargs.get("attention_mask")
     kept = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     prompts = [ids[mask.bool()].tolist() for ids, mask in zip(input_ids[::group], kept[::group], strict=True)]
     keys = [seed_for(seed, "generate", place, member) for place in range(len(prompts)) for member in range(group)]

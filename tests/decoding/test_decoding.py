@@ -1,0 +1,195 @@
+"""Erasable decoding of any model: the call, transformers' interface, what a terminal shows, and the page."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+
+import pytest
+import torch
+from commands import command
+
+from replication.config import ErasureConfig, PolicyConfig, RolloutConfig
+from replication.decoding import erasable, generate
+from replication.decoding.page import page
+from replication.decoding.terminal import STRUCK, Terminal
+from replication.decoding.trace import Token, Try, completion, segments
+from replication.errors import UserError
+from replication.policy import save_policy, small_model, small_tokenizer
+from replication.rollout.engine import roll_out
+from replication.seeds import seed_for
+
+SIZE = PolicyConfig(hidden_size=32, layers=2, heads=4, kv_heads=2, ffn_size=48)
+ROLLOUT = RolloutConfig(group_size=4, segments=6, segment_tokens=5, max_rows=4)
+ERASURE = ErasureConfig(kappa=-0.5, growth=0.05, cap=3, window=3)
+
+
+@pytest.fixture(scope="module")
+def policy():
+    tokenizer = small_tokenizer()
+    model = small_model(SIZE, tokenizer, 0)
+    return model.eval(), tokenizer
+
+
+class Tty(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def screen(text, width):
+    """What a terminal of that width shows: rows of (character, struck through)."""
+    cells, row, column, struck = {}, 0, 0, False
+    for part in re.findall(r"\x1b\[[0-9;]*[A-Za-z]|.|\n", text, re.DOTALL):
+        if part == STRUCK:
+            struck = True
+        elif part == "\x1b[0m":
+            struck = False
+        elif part == "\x1b[J":
+            cells = {at: cell for at, cell in cells.items() if at < (row, column)}
+        elif part.startswith("\x1b[") and part[-1] == "A":
+            row -= int(part[2:-1])
+        elif part.startswith("\x1b[") and part[-1] == "G":
+            column = int(part[2:-1]) - 1
+        elif part == "\n":
+            row, column = row + 1, 0
+        else:
+            if column == width:
+                row, column = row + 1, 0
+            cells[row, column] = (part, struck)
+            column += 1
+    return [cells[at] for at in sorted(cells)]
+
+
+def test_a_terminal_shows_the_completion_and_strikes_through_what_was_erased(policy, monkeypatch):
+    model, tokenizer = policy
+    monkeypatch.setattr(
+        "replication.decoding.terminal.shutil.get_terminal_size", lambda: type("S", (), {"columns": 17})
+    )
+    stream = Tty()
+    done = generate(model, tokenizer, "12+3", ROLLOUT, ERASURE, seed=2, watcher=Terminal(tokenizer, stream, row=1))
+    shown = screen(stream.getvalue(), 17)
+    attempts = [a for a in done.attempts if a.row == 1]
+    assert attempts
+    assert "".join(c for c, struck in shown if not struck) == completion(done, 1, tokenizer)
+    erased = "".join(tokenizer.decode(a.tokens, skip_special_tokens=True) for a in attempts)
+    assert "".join(c for c, struck in shown if struck) == erased
+
+
+def test_a_pipe_gets_whole_segments_and_marks(policy):
+    model, tokenizer = policy
+    stream = io.StringIO()
+    done = generate(model, tokenizer, "12+3", ROLLOUT, ERASURE, seed=2, watcher=Terminal(tokenizer, stream, row=1))
+    marks = re.findall(r"\[-(.*?)-\]", stream.getvalue())
+    erased = [tokenizer.decode(a.tokens, skip_special_tokens=True) for a in done.attempts if a.row == 1]
+    assert marks == erased and erased
+    assert re.sub(r"\[-.*?-\]", "", stream.getvalue()) == completion(done, 1, tokenizer)
+
+
+def test_the_completions_are_a_function_of_seed_and_prompt(policy):
+    one, same, other = (generate(*policy, "12+3", ROLLOUT, ERASURE, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(one.tokens, same.tokens) and not torch.equal(one.tokens, other.tokens)
+
+
+def test_one_completion_needs_a_threshold_of_its_own(policy):
+    alone = RolloutConfig(group_size=1, segments=6, segment_tokens=5, max_rows=1)
+    with pytest.raises(UserError, match="one completion has no group to take the baseline 'group' from"):
+        generate(*policy, "12+3", alone, ERASURE)
+    done = generate(*policy, "12+3", alone, ErasureConfig(baseline="fixed", level=3.0, cap=3))
+    assert done.attempts and all(a.u > 3.0 for a in done.attempts)
+
+
+def test_segments_hold_every_attempt_in_order(policy):
+    done = generate(*policy, "12+3", ROLLOUT, ERASURE)
+    for row in range(4):
+        found = segments(done, row, policy[1], "surprisal")
+        assert len(found) == int(done.segments[row])
+        assert [len(tries) - 1 for tries in found] == done.erasures[row, : len(found)].tolist()
+        kept = [token for tries in found for token in tries[-1].tokens]
+        assert [-t.logp for t in kept] == pytest.approx([t.uncertainty for t in kept])
+        assert "".join(t.text for t in kept) == policy[1].decode(done.tokens[row, : done.length[row]])
+        for tries in found:
+            assert all(t.u > t.theta and t.erased for t in tries[:-1]) and not tries[-1].erased
+    entropies = segments(done, 0, policy[1], "entropy")[0][-1].tokens
+    assert [t.uncertainty for t in entropies] == pytest.approx(done.entropy[0, : len(entropies)].tolist())
+
+
+def member():
+    """Two segments, of which the first was erased once."""
+    bad = Try([Token("<b>", 2.0, -2.0)], u=3.0, theta=2.5, erased=True)
+    good = Try([Token("ok", 0.0, -0.0)], u=1.0, theta=2.75, erased=False)
+    plain = Try([Token("end", 5.0, -5.0)], u=float("nan"), theta=float("nan"), erased=False)
+    return [[bad, good], [plain]]
+
+
+def test_the_page_shows_each_attempt_and_escapes_text():
+    text = page("A <title>", 'ask "this"', [member()], {"seed": "0"})
+    assert "A &lt;title&gt;" in text and "&lt;b&gt;" in text and "<b>" not in text
+    assert "segment 0: U 3.00 &gt; Θ 2.50, erased" in text and "attempt 2: U 1.00 ≤ Θ 2.75, kept" in text
+    assert "segment 1: not judged, kept" in text and "completion 0: 2 tokens kept, 1 erased" in text
+    assert '<span style="background:rgba(214,96,32,0.40)" title="H 2.00 nats, p 0.135">' in text  # half of 4 nats
+    assert text.count("<circle") == 2 and "<script" not in text and "http" not in text
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_the_page_opens_in_a_browser(tmp_path):
+    (tmp_path / "trace.html").write_text(page("Trace", "ask", [member(), member()], {"seed": "0"}))
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    flags += " --disable-component-update --disable-sync --dump-dom --window-size=900,700"
+    profile, picture = f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={tmp_path / 'page.png'}"
+    argv = ["chromium", *flags.split(), profile, picture, f"file://{tmp_path}/trace.html"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('class="try erased"') == 2 and done.stdout.count("<summary>") == 2
+    assert (tmp_path / "page.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_transformers_generate_takes_it_as_a_decoding_method(policy):
+    model, tokenizer = policy
+    prompts = [tokenizer("12+3>").input_ids, tokenizer("7>").input_ids]
+    width = max(map(len, prompts))
+    ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    settings = {"do_sample": True, "top_k": 0, "temperature": 0.8, "num_return_sequences": 3, "max_new_tokens": 18}
+    out = model.generate(
+        ids, attention_mask=mask, custom_generate=erasable, erasure=ERASURE, segment_tokens=5, seed=4, **settings
+    )
+    keys = torch.tensor([seed_for(4, "generate", place, member) for place in range(2) for member in range(3)])
+    rollout = RolloutConfig(group_size=3, segments=4, segment_tokens=5, temperature=0.8, max_rows=6)
+    want = roll_out(model, prompts, keys, rollout, ERASURE, [tokenizer.eos_token_id], tokenizer.pad_token_id)
+    assert want.attempts and out.shape[1] == width + min(18, int(want.length.max()))
+    assert torch.equal(out[:, :width], ids.repeat_interleave(3, 0))
+    assert torch.equal(out[:, width:], want.tokens[:, : out.shape[1] - width])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"do_sample": False}, "do_sample=True"),
+        ({"do_sample": True, "top_k": 5}, "top_k would change the distribution"),
+        ({"do_sample": True, "top_k": 0, "repetition_penalty": 1.2}, "RepetitionPenaltyLogitsProcessor"),
+        ({"do_sample": True, "top_k": 0}, "one completion has no group"),
+    ],
+)
+def test_transformers_generate_is_refused_clearly(policy, settings, message):
+    ids = torch.tensor([policy[1]("12+3>").input_ids])
+    with pytest.raises(UserError, match=message):
+        policy[0].generate(ids, custom_generate=erasable, max_new_tokens=8, erasure=ERASURE, **settings)
+
+
+def test_the_command_prints_an_answer_and_writes_its_page(policy, tmp_path):
+    model, tokenizer = policy
+    (tmp_path / "policy").mkdir()
+    save_policy(model, tokenizer, tmp_path / "policy")
+    done = command("generate", "--model=policy", "--prompt=12+3", "--trace=out.html", "--samples=3", cwd=tmp_path)
+    assert done.stdout.strip() and "3 completions, " in done.stderr
+    assert (tmp_path / "out.html").read_text().count("<summary>") == 3
+    for flags, message in (
+        (["--prompt="], "--prompt is empty"),
+        (["--prompt=1", "--samples=0"], "--samples 0"),
+        (["--prompt=1", "--samples=1"], "one completion has no group"),
+        (["--prompt=1", "--trace=no/such/folder.html"], "--trace no/such/folder.html"),
+    ):
+        bad = command("generate", "--model=policy", *flags, cwd=tmp_path, check=False)
+        assert bad.returncode == 2 and message in bad.stderr and bad.stderr.count("\n") == 1
