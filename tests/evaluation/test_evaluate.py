@@ -10,10 +10,7 @@ import time
 import pytest
 from commands import ROOT, command
 
-from replication.cli import load_run
 from replication.config import PolicyConfig
-from replication.evaluate import SECTIONS as EVALUATED
-from replication.evaluate import fingerprint, finished_chunks
 from replication.policy import save_policy, small_model, small_tokenizer
 
 SIZE = PolicyConfig(hidden_size=32, layers=2, heads=4, kv_heads=2, ffn_size=48)
@@ -71,26 +68,6 @@ def test_a_killed_evaluation_goes_on_to_the_same_samples(place):
     for name in ("samples.jsonl", "problems.jsonl", "metrics.json"):
         assert (place / "killed" / name).read_bytes() == (place / "whole" / name).read_bytes()
     assert list(scratch.iterdir()) == []
-
-
-def test_a_damaged_chunk_and_what_follows_is_sampled_again(tmp_path):
-    path = tmp_path / "chunks.jsonl"
-    path.write_text('[{"a": 1}]\n[{"b": \n[{"c": 3}]\n')
-    assert finished_chunks(path) == [[{"a": 1}]]
-    assert path.read_text() == '[{"a": 1}]\n'
-
-
-def test_other_weights_settings_of_the_model_or_revisions_do_not_resume(tmp_path):
-    run = load_run(EVALUATED, ["--model=tiny", "--params", str(ROOT / "params.yaml")])
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
-    (tmp_path / "config.json").write_text("{}")
-    seen = {fingerprint(run, str(tmp_path), None, {})}
-    seen.add(fingerprint(run, str(tmp_path), "abc", {}))
-    (tmp_path / "config.json").write_text('{"rms_norm_eps": 1}')
-    seen.add(fingerprint(run, str(tmp_path), None, {}))
-    (tmp_path / "model.safetensors").write_bytes(b"weightz")
-    seen.add(fingerprint(run, str(tmp_path), None, {}))
-    assert len(seen) == 4 and fingerprint(run, str(tmp_path), None, {}) in seen
 
 
 def test_too_many_without_an_answer_stop_it_and_what_was_sampled_stays(place):

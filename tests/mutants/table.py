@@ -153,7 +153,7 @@ MUTANTS = [
     Mutant("an edited reference is recorded", "gate/reference.py", 'if "seal" in reference and not is_sealed(reference):', "if False:", "gate/test_gate.py"),
     Mutant("any interval passes", "gate/judge.py", 'if interval.high - interval.low > 2 * (row["high"] - row["low"]):', "if False:", "gate/test_gate.py"),
     Mutant("contradictions pass", "grading/verdict.py", "if len(sides) == 1:", "if True:", "grading/test_verdict.py"),
-    Mutant("weights of another policy resume", "evaluate.py", "for source in [*policy, *", "for source in [*", "evaluation/test_evaluate.py"),
+    Mutant("weights of another policy resume", "evaluate.py", "for source in [*policy, *", "for source in [*", "evaluation/test_resume.py"),
     Mutant("erased tokens are free", "evaluation/samples.py", 'int(sample["tokens"] + sample["erased_tokens"])', 'int(sample["tokens"])', "evaluation/test_samples.py"),
     Mutant("at equal tokens as many samples", "compare.py", "int(budget / side.tokens + 1e-9)", "side.correct.shape[1]", "evaluation/test_compare.py"),
     Mutant("the gate asks for overlap", "gate/judge.py", 'row["low"] <= interval.mean <= row["high"]', 'row["low"] <= interval.high and interval.low <= row["high"]', "gate/test_gate.py"),
