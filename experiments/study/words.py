@@ -25,4 +25,4 @@ def answer(gain: Interval) -> str:
 
 def in_direction(gain: Interval) -> str:
     """The verdict on a claim of a gain; at this scale what is reproduced is the direction."""
-    return verdict(gain).replace("reproduced", "reproduced in direction") if gain.low > 0 else verdict(gain)
+    return "reproduced in direction" if gain.low > 0 else verdict(gain)

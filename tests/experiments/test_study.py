@@ -121,7 +121,7 @@ def test_an_ablation_is_taken_from_the_letter(ablated):
     assert "| +0.469 [+0.072, +0.866] | -0.125 [-0.125, -0.125] | 15.0, 12.0 |" in row  # 0.5 and 0.4375
     for mode in ("sampled plainly", "erased"):
         assert f"Trained, {mode}: reproduced in direction on toy" in text
-    assert "on toy. Untrained, erased: not reproduced on toy (the letter at +25 % tokens)" in text
+    assert "on toy. Untrained, erased: underpowered on toy (the letter at +25 % tokens)" in text
     assert "**Erase@3**: Trained, sampled plainly: not run on toy. Trained, erased: not run on toy. Untrained" in text
 
 
