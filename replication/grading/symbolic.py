@@ -76,7 +76,8 @@ def _in_names_of(gold: Expression, answer: Expression) -> Expression:
         return answer
     mine = {symbol.name: symbol for symbol in gold.free_symbols if isinstance(symbol, sympy.Symbol)}
     theirs = [symbol for symbol in answer.free_symbols if isinstance(symbol, sympy.Symbol)]
-    return answer.xreplace({symbol: mine[symbol.name] for symbol in theirs if symbol.name in mine})
+    others = {symbol: mine[symbol.name] for symbol in theirs if mine.get(symbol.name, symbol) != symbol}
+    return answer.xreplace(others) if others else answer  # replacing evaluates, `0+x` would become `x`
 
 
 def _parse(text: str) -> Expression | None:
