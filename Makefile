@@ -55,9 +55,10 @@ oracle: $(STAMP)
 mutants: $(STAMP)
 	$(BIN)/python tests/mutants/run.py
 
-# verdicts a second of the grader, side by side with plain math-verify
+# the grader beside plain math-verify, and the rollout engine beside transformers' own -> reports/bench.json
 bench: $(STAMP)
 	$(BIN)/python -m experiments.grading.speed
+	$(BIN)/python -m experiments.decoding.bench
 
 # a hundred thousand hostile answers: verdicts, time, memory, processes left
 fuzz: $(STAMP)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from replication.cli import Run, load_run
-from replication.config import TrainConfig, TrainerConfig
+from replication.config import RolloutConfig, TrainConfig, TrainerConfig
 from replication.errors import UserError, run_command
 from replication.outputs import check_output, locked, output_folder
 
@@ -58,6 +58,15 @@ def check_machine(trainer: TrainerConfig, train: TrainConfig, model: str) -> Non
         )
 
 
+def check_sampling(rollout: RolloutConfig) -> None:
+    """Raise a `UserError` for truncated sampling, whose draws are not from the distribution that is trained."""
+    if rollout.top_k or rollout.top_p < 1:
+        raise UserError(
+            f"rollout.top_k = {rollout.top_k} and rollout.top_p = {rollout.top_p}: training draws from the whole "
+            "distribution, 0 and 1; for an evaluation set evaluate.top_k and evaluate.top_p"
+        )
+
+
 def fingerprint(run: Run, base: str, data: Path) -> str:
     """Hash of all that a run's numbers depend on: settings, seed, problems, starting weights, code."""
     digest = hashlib.sha256(run.config.fingerprint(*SECTIONS).encode())
@@ -80,6 +89,7 @@ def global_rank() -> int:
 def train(run: Run) -> Path:
     """Train and export; resumes by itself. Returns the export's folder."""
     config, seed = run.config, int(run.options["seed"])
+    check_sampling(config.rollout)
     check_machine(config.trainer, config.train, run.model)
     data = Path(run.options["data"] or f"data/{run.model}")
     out = Path(run.options["out"] or f"runs/train/{run.model}/{run.algorithm}/{seed}")

@@ -15,7 +15,7 @@ from replication.cli import Run, load_run
 from replication.errors import UserError, run_command
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
-    ("--prompt", {"type": str, "default": "", "help": "what to ask; - reads it from standard input"}),
+    ("--prompt", {"type": str | None, "default": None, "help": "what to ask; - reads it from standard input"}),
     ("--samples", {"type": int, "default": 4, "help": "completions, which are each other's group; the first is shown"}),
     ("--seed", {"type": int, "default": 0, "help": "the completions are a function of it"}),
     ("--checkpoint", {"type": str | None, "default": None, "help": "folder of trained weights of that model"}),
@@ -27,8 +27,8 @@ def check(run: Run) -> tuple[str, Path | None]:
     """The prompt and the page's path, before anything is loaded."""
     options = run.options
     prompt = sys.stdin.read() if options["prompt"] == "-" else options["prompt"]
-    if not prompt.strip():
-        raise UserError('--prompt is empty: ask something, as in --prompt "What is 3 + 4?"')
+    if prompt is None:
+        raise UserError('--prompt is missing: ask something, as in --prompt "What is 3 + 4?"')
     if options["samples"] < 1:
         raise UserError(f"--samples {options['samples']}: give at least 1")
     trace = Path(options["trace"]) if options["trace"] else None

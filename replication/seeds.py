@@ -44,7 +44,17 @@ def uniforms(key: Tensor, *position: Tensor) -> Tensor:
     Returns:
         [R] float64 with 53 random bits.
     """
+    return unit(mixed(key, *position))
+
+
+def mixed(key: Tensor, *position: Tensor) -> Tensor:
+    """A key and a position as one int64 with scattered bits: `mixed(k, a, b)` is `mix(mixed(k, a) ^ b)`."""
     state = mix(key)
     for part in position:
         state = mix(state ^ part)
+    return state
+
+
+def unit(state: Tensor) -> Tensor:
+    """The upper 53 bits of int64 numbers as float64 in [0, 1)."""
     return ((state >> 11) & ((1 << 53) - 1)).to(torch.float64) / (1 << 53)

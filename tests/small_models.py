@@ -1,7 +1,7 @@
 """Small real models with random weights."""
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+import transformers
 
 SIZE = {
     "vocab_size": 31,
@@ -16,15 +16,25 @@ SIZE = {
     "eos_token_id": 1,
     "bos_token_id": None,
 }
-FAMILIES = {
-    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 8}),
-    "llama": (LlamaForCausalLM, LlamaConfig, {}),
-    "qwen2": (Qwen2ForCausalLM, Qwen2Config, {}),
+WINDOW = {"sliding_window": 6}
+UNTIED = {"head_dim": 8, "tie_word_embeddings": False}  # random Gemmas with tied embeddings repeat their last token
+FAMILIES = {  # the prefix of transformers' class, and what differs from SIZE
+    "qwen3": ("Qwen3", {"head_dim": 8}),
+    "llama": ("Llama", {}),
+    "qwen2": ("Qwen2", {}),
+    "mistral": ("Mistral", WINDOW),  # every layer slides
+    "qwen2 sliding": ("Qwen2", {**WINDOW, "use_sliding_window": True, "max_window_layers": 1}),
+    "gemma2": ("Gemma2", {**WINDOW, **UNTIED}),  # layers of both kinds; capped scores, hence eager attention
+    "gemma3": ("Gemma3", {**WINDOW, **UNTIED, "layer_types": ["sliding_attention", "full_attention"]}),
+    "gpt_neox": ("GPTNeoX", {}),
+    "gpt2": ("GPT2", {}),  # learned positions
 }
 
 
 def small_model(family: str = "qwen3", seed: int = 0, positions: int = 256):
     """A causal LM of the family with random weights."""
-    model, config, extra = FAMILIES[family]
+    name, extra = FAMILIES[family]
+    config = getattr(transformers, f"{name}TextConfig", None) or getattr(transformers, f"{name}Config")
     torch.manual_seed(seed)
-    return model(config(**{**SIZE, "max_position_embeddings": positions}, **extra)).eval()
+    made = config(**{**SIZE, "max_position_embeddings": positions}, **extra)
+    return transformers.AutoModelForCausalLM.from_config(made).eval()

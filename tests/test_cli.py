@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from replication.cli import load_run
-from replication.config import SECTIONS
+from replication.config import SECTIONS, RolloutConfig
 from replication.errors import UserError
+from replication.fit import check_sampling
 
 ROOT = Path(__file__).parents[1]
 PARAMS = """
@@ -134,3 +135,10 @@ def test_fingerprint_knows_what_changed(params):
     assert one.fingerprint("train", "erasure") == same.fingerprint("train", "erasure")
     assert one.fingerprint("train") != other.fingerprint("train")
     assert one.fingerprint("erasure") == other.fingerprint("erasure")
+
+
+@pytest.mark.parametrize("truncated", [{"top_k": 5}, {"top_p": 0.9}])
+def test_training_refuses_truncated_sampling(truncated):
+    check_sampling(RolloutConfig())
+    with pytest.raises(UserError, match=r"top_k.*evaluate\.top_k"):
+        check_sampling(RolloutConfig(**truncated))

@@ -26,6 +26,14 @@ class RolloutConfig:
     """L, tokens a segment; a completion has at most N x L tokens"""
     max_rows: int = 256
     """Completions in flight at once: bounds the KV cache"""
+    lanes: int = 0
+    """Completions decoded in one forward pass, at most; 0 is max_rows. With fewer lanes than rows a pass stays full
+    while others wait for their group"""
+    top_k: int = 0
+    """Draw from the k likeliest tokens only; 0 is all. For decoding, not for training; log-probabilities and
+    uncertainties stay those of the whole distribution"""
+    top_p: float = 1.0
+    """Draw from the smallest set of likeliest tokens that holds this mass; 1 is all; as top_k otherwise"""
 
     def __post_init__(self) -> None:
         for key in ("group_size", "segments", "segment_tokens", "max_rows"):
@@ -34,6 +42,9 @@ class RolloutConfig:
             require(getattr(self, key) > 0, f"rollout.{key}", getattr(self, key), "a positive number")
         require(0 <= self.cool_fraction <= 1, "rollout.cool_fraction", self.cool_fraction, "between 0 and 1")
         require(self.max_rows >= self.group_size, "rollout.max_rows", self.max_rows, "at least rollout.group_size")
+        for key in ("lanes", "top_k"):
+            require(getattr(self, key) >= 0, f"rollout.{key}", getattr(self, key), "a whole number >= 0")
+        require(0 < self.top_p <= 1, "rollout.top_p", self.top_p, "above 0 and at most 1")
 
 
 @dataclass

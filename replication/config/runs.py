@@ -113,6 +113,10 @@ class EvaluateConfig:
     its figures are)"""
     temperature: float = 1.0
     """Sampling temperature of the modes that name none"""
+    top_k: int = 0
+    """Draw from the k likeliest tokens only; 0 is all"""
+    top_p: float = 1.0
+    """Draw from the smallest set of likeliest tokens that holds this mass; 1 is all"""
     seed: int = 0
     """Seed of the samples"""
 
@@ -123,6 +127,8 @@ class EvaluateConfig:
         known = "different modes, each plain or erased, or with a temperature such as plain@0.5"
         require(distinct and all(map(_is_mode, self.modes)), "evaluate.modes", self.modes, known)
         require(self.temperature > 0, "evaluate.temperature", self.temperature, "a positive number")
+        require(self.top_k >= 0, "evaluate.top_k", self.top_k, "a whole number >= 0")
+        require(0 < self.top_p <= 1, "evaluate.top_p", self.top_p, "above 0 and at most 1")
 
     def sampling(self, mode: str) -> tuple[bool, float]:
         """Whether a mode erases, and its temperature."""

@@ -12,6 +12,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from replication.errors import UserError
+
 WATCHED = "replication_watched_sdpa"
 
 
@@ -48,15 +50,21 @@ def answer_attention(model: Any, ids: Tensor, query_start: Tensor, query_end: Te
 
     Returns:
         [R, S] attention mass on each position, mean over heads and query tokens; a row sums to 1.
+
+    Raises:
+        UserError: the model has no sdpa attention to look into, such as Gemma 2, which caps its scores.
     """
     found: list[Tensor] = []
 
-    def receive(query: Tensor, key: Tensor, scaling: float) -> None:
+    def receive(query: Tensor, key: Tensor, scaling: float, window: int | None) -> None:
         width = int((query_end - query_start).max())
         at = query_start[:, None] + torch.arange(width, device=ids.device)  # [R, W]
         real = at < query_end[:, None]
         at = at.clamp(max=ids.shape[1] - 1)
-        seen = torch.arange(ids.shape[1], device=ids.device) <= at[..., None]  # [R, W, S]
+        place = torch.arange(ids.shape[1], device=ids.device)
+        seen = place <= at[..., None]  # [R, W, S]
+        if window is not None:
+            seen &= place > at[..., None] - window
         share = query.shape[1] // key.shape[1]  # query heads a key head
         total = torch.zeros(ids.shape, device=ids.device)
         for head in range(query.shape[1]):
@@ -72,19 +80,24 @@ def answer_attention(model: Any, ids: Tensor, query_start: Tensor, query_end: Te
 
 
 @contextmanager
-def _watch(model: Any, receive: Callable[[Tensor, Tensor, float], None]) -> Iterator[None]:
-    """Hand the last layer's queries [R, H, S, D] and keys [R, H_kv, S, D] to `receive` as they pass by."""
+def _watch(model: Any, receive: Callable[[Tensor, Tensor, float, int | None], None]) -> Iterator[None]:
+    """Hand the last layer's queries [R, H, S, D] and keys [R, H_kv, S, D], their scale and the layer's sliding window
+    to `receive` as they pass by."""
     last = model.config.num_hidden_layers - 1
 
     def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any) -> Any:
         if module.layer_idx == last:
-            receive(query, key, kwargs["scaling"])
+            receive(query, key, kwargs["scaling"], kwargs.get("sliding_window"))
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
 
     AttentionInterface.register(WATCHED, attend)
     AttentionMaskInterface.register(WATCHED, sdpa_mask)
     before = model.config._attn_implementation
-    model.set_attn_implementation(WATCHED)
+    try:
+        model.set_attn_implementation(WATCHED)
+    except ValueError:
+        name = model.config.model_type
+        raise UserError(f"{name} has no sdpa attention to look into: set credit.allocation to uniform") from None
     try:
         yield
     finally:

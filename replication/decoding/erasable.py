@@ -13,6 +13,14 @@ from replication.errors import UserError
 from replication.rollout.engine import roll_out
 from replication.seeds import seed_for
 
+UNDERSTOOD = {
+    "TemperatureLogitsWarper",
+    "TopKLogitsWarper",
+    "TopPLogitsWarper",
+    "MaxLengthCriteria",
+    "EosTokenCriteria",
+}
+
 
 def erasable(
     model: Any,
@@ -32,7 +40,8 @@ def erasable(
 
     Args:
         model, input_ids, logits_processor, stopping_criteria, generation_config: from `generate`; [P * G, T] ids,
-            padded on the left where the attention mask among `model_kwargs` is 0.
+            padded on the left where the attention mask among `model_kwargs` is 0. Uncertainty is that of the
+            whole distribution, whatever top_k and top_p leave of it.
         erasure: when a segment is erased; the defaults of `ErasureConfig` if not given.
         segment_tokens: L; `max_new_tokens` is rounded up to whole segments for the rollout, and cut afterwards.
         seed: the completions are a function of it, of the prompt's place in the batch and of their own in the group.
@@ -41,16 +50,18 @@ def erasable(
         [P * G, T + new] ids, padded on the right.
 
     Raises:
-        UserError: greedy or beam search, truncated distributions or other processors, or what `generate` refuses.
+        UserError: greedy or beam search, processors or stopping criteria other than temperature, top_k, top_p, length
+            and end of text, or what the rollout refuses.
     """
     config = generation_config
     if not config.do_sample or (config.num_beams or 1) > 1:
         raise UserError("erasing resamples: pass do_sample=True and num_beams=1")
-    unknown = [type(p).__name__ for p in logits_processor or () if type(p).__name__ != "TemperatureLogitsWarper"]
-    truncates = [name for name, off in (("top_k", 0), ("top_p", 1.0)) if getattr(config, name) not in (None, off)]
-    if truncates or unknown:
-        named = ", ".join(truncates or unknown)
-        raise UserError(f"{named} would change the distribution that uncertainty is taken of: pass top_k=0, top_p=1.0")
+    named = [type(p).__name__ for p in [*(logits_processor or ()), *(stopping_criteria or ())]]
+    unknown = [name for name in named if name not in UNDERSTOOD]
+    if unknown:
+        raise UserError(
+            f"{', '.join(unknown)}: erasing draws by temperature, top_k and top_p, and ends by id or length"
+        )
     group = config.num_return_sequences or 1
     new = config.max_length - input_ids.shape[1]
     rollout = RolloutConfig(
@@ -59,6 +70,8 @@ def erasable(
         segments=-(-new // segment_tokens),
         segment_tokens=segment_tokens,
         max_rows=len(input_ids),
+        top_k=config.top_k or 0,
+        top_p=1.0 if config.top_p is None else config.top_p,
     )
     erasure = erasure or ErasureConfig()
     check_group(rollout, erasure)

@@ -7,23 +7,13 @@ from typing import Any
 import torch
 
 from replication.config import ErasureConfig, RolloutConfig
+from replication.data.template import encode
 from replication.errors import UserError
 from replication.policy import eos_ids
-from replication.rollout.engine import Watcher, roll_out
+from replication.rollout.engine import roll_out
+from replication.rollout.judge import Watcher
 from replication.rollout.trace import Rollout
 from replication.seeds import seed_for
-
-
-def encode(tokenizer: Any, prompt: str, thinking: bool = False) -> list[int]:
-    """Token ids of a prompt: as a chat message where the tokenizer has a template for one, else as it is."""
-    if tokenizer.chat_template is None:
-        return list(tokenizer(prompt).input_ids)
-    chat = [{"role": "user", "content": prompt}]
-    return list(
-        tokenizer.apply_chat_template(
-            chat, add_generation_prompt=True, enable_thinking=thinking, tokenize=True, return_dict=False
-        )
-    )
 
 
 def check_group(rollout: RolloutConfig, erasure: ErasureConfig) -> None:

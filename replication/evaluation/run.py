@@ -45,8 +45,9 @@ class Chunk:
 def chunks(
     benchmarks: Mapping[str, Sequence[Problem]], rollout: RolloutConfig, settings: EvaluateConfig
 ) -> list[Chunk]:
-    """The evaluation in the order it is run: as many problems at a time as fit into `rollout.max_rows`."""
-    size = max(1, rollout.max_rows // settings.samples)
+    """The evaluation in the order it is run: problems for four times `rollout.max_rows` completions at a time, so that
+    little stands idle while the last ones finish."""
+    size = max(1, 4 * rollout.max_rows // settings.samples)
     return [
         Chunk(name, mode, problems[first : first + size])
         for name, problems in benchmarks.items()
@@ -72,7 +73,15 @@ def sample_chunk(
     k, problems = settings.samples, chunk.problems
     erases, temperature = settings.sampling(chunk.mode)
     rows = max(rollout.max_rows, k)
-    sampling = replace(rollout, group_size=k, temperature=temperature, cool_fraction=0.0, max_rows=rows)
+    sampling = replace(
+        rollout,
+        group_size=k,
+        temperature=temperature,
+        cool_fraction=0.0,
+        max_rows=rows,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+    )
     prompts = [prompt_ids(tokenizer, p.question, thinking) for p in problems]
     keys = [seed_for(settings.seed, "evaluate", chunk.benchmark, p.id, i) for p in problems for i in range(k)]
     done = roll_out(

@@ -9,13 +9,13 @@ from torch import Tensor
 from transformers import Cache, PretrainedConfig
 from transformers.cache_utils import CacheLayerMixin
 
-from replication.errors import UserError
+from replication.rollout.masks import attention_mask
 
 
 class _Layer(CacheLayerMixin):
     """Keys and values of one layer, [rows, capacity, kv_heads, head_dim], allocated when the first ones arrive.
 
-    A token's entries lie together and a row's tokens in order, so that writing a token and picking rows are plain
+    A token's entries lie together and a row's tokens in order, so that writing a token and moving a row are plain
     copies of contiguous memory.
     """
 
@@ -31,10 +31,10 @@ class _Layer(CacheLayerMixin):
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Store the new entries [r, kv_heads, q, head_dim] at the owner's rows and positions.
+        """Store the new entries [r, kv_heads, q, head_dim] at the owner's positions of its first r rows.
 
         Returns:
-            Keys and values of those rows up to the live length, [r, kv_heads, live, head_dim].
+            Views of those rows' keys and values up to the live length, [r, kv_heads, live, head_dim].
         """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -42,12 +42,10 @@ class _Layer(CacheLayerMixin):
         return self._store(self.keys, key_states), self._store(self.values, value_states)
 
     def _store(self, held: Tensor, new: Tensor) -> Tensor:
-        owner = self.owner
-        held[owner.active[:, None], owner.positions] = new.transpose(1, 2)
-        live = held[:, : owner.live]
-        if not owner.all_active:
-            live = live.index_select(0, owner.active)
-        return live.transpose(1, 2)
+        owner, (rows, heads, _, width) = self.owner, new.shape
+        held.view(-1, heads, width).index_copy_(0, owner.places, new.transpose(1, 2).flatten(0, 1))
+        row, entry, head, _ = held.stride()
+        return held.as_strided((rows, heads, owner.live, width), (row, head, entry, 1))
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.owner.live, 0
@@ -64,58 +62,52 @@ class RowCache(Cache):
 
     A checkpoint is a length; a rollback is writing from that position on again. Nothing is copied, and what lies
     after a row's position is never attended to, so it need not be cleared: erasing takes no memory (method.md 1).
+    A forward pass takes the first rows, whose entries it reads where they are; `move` brings rows there.
 
     Args:
-        config: the model's configuration; sliding-window and other non-full attention is refused.
+        config: the model's configuration.
         rows: completions held at once.
         capacity: tokens a row can hold.
     """
 
     def __init__(self, config: PretrainedConfig, rows: int, capacity: int):
-        refuse_unsupported(config)
-        self.rows, self.capacity = rows, capacity
-        self.active = torch.arange(rows)  # [r] the rows of this forward pass
-        self.positions = torch.zeros(rows, 1, dtype=torch.long)  # [r, q] where its tokens go
+        self.config, self.rows, self.capacity = config, rows, capacity
+        self.begin = torch.arange(rows)[:, None] * capacity  # [rows, 1] the first entry of each row, among all entries
+        self.places = self.begin.flatten()  # [r * q] the entries that a forward pass writes
         self.live = 1  # entries of a row that can be attended to in this pass
-        self.all_active = True
         super().__init__(layers=[_Layer(self) for _ in range(config.num_hidden_layers)])
 
-    def aim(self, active: Tensor, positions: Tensor) -> Tensor:
-        """Say which rows and positions the next forward pass writes, and get its attention mask.
-
-        Args:
-            active: [r] row indices, ascending.
-            positions: [r, q] positions of the tokens that are fed.
-
-        Returns:
-            [r, 1, q, live] boolean mask: a token sees itself and what lies before it.
-        """
-        self.active, self.positions = active, positions
-        self.all_active = len(active) == self.rows
+    def aim(self, positions: Tensor) -> Tensor | dict[str, Tensor]:
+        """Say which positions [r, q] of the first r rows the next forward pass writes, and get its attention mask."""
+        self.begin = self.begin.to(positions.device)
+        self.places = (self.begin[: len(positions)] + positions).flatten()
         self.live = int(positions.max()) + 1
-        return torch.arange(self.live, device=positions.device) <= positions[:, None, :, None]
+        return attention_mask(self.config, positions, self.live)
+
+    def move(self, to: Tensor, source: Tensor, width: int) -> None:
+        """Overwrite the first `width` entries of rows `to` [m] by those of rows `source` [m]; to swap two, name both
+        in both."""
+        for held in self.tensors():
+            part = held[:, :width]
+            part.index_copy_(0, to, part.index_select(0, source))
+
+    def fill(self, to: Tensor, prompts: RowCache, source: Tensor) -> None:
+        """Copy rows `source` [m] of the prompts' cache to rows `to` [m]: a prompt is prefilled once per group."""
+        width = prompts.capacity
+        for mine, theirs in zip(self.layers, prompts.layers, strict=True):
+            if theirs.is_initialized and not mine.is_initialized:  # some layers share the keys of others
+                mine.lazy_initialization(theirs.keys.transpose(1, 2), theirs.values.transpose(1, 2))
+        for held, given in zip(self.tensors(), prompts.tensors(), strict=True):
+            held[:, :width].index_copy_(0, to, given.index_select(0, source))
 
     def release(self) -> None:
         """Give the memory back now; the layers and their cache refer to each other, so that nothing else would soon."""
         layers: list[Any] = self.layers
         for layer in layers:
             layer.keys = layer.values = None
+            layer.is_initialized = False
 
-    def fill_from(self, prompt_cache: RowCache, copies: int) -> None:
-        """Copy each row of a prompt's cache to `copies` neighbouring rows: the prompt is prefilled once per group."""
-        width = prompt_cache.capacity
-        layers: list[tuple[Any, Any]] = list(zip(self.layers, prompt_cache.layers, strict=True))
-        for mine, theirs in layers:
-            mine.lazy_initialization(theirs.keys.transpose(1, 2), theirs.values.transpose(1, 2))
-            mine.keys[:, :width] = theirs.keys.repeat_interleave(copies, 0)
-            mine.values[:, :width] = theirs.values.repeat_interleave(copies, 0)
-
-
-def refuse_unsupported(config: PretrainedConfig) -> None:
-    """Raise a `UserError` for models whose attention is not full attention over a key-value cache."""
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"}:
-        other = ", ".join(sorted(kinds - {"full_attention"}))
-        raise UserError(f"{config.model_type} has {other} layers: erasable rollouts need full attention in every layer")
-    if getattr(config, "is_encoder_decoder", False):
-        raise UserError(f"{config.model_type} is an encoder-decoder: erasable rollouts need a causal LM")
+    def tensors(self) -> list[Tensor]:
+        """Keys and values of every layer, [rows, capacity, kv_heads, head_dim] each; none before the first pass."""
+        layers: list[Any] = self.layers
+        return [held for layer in layers if layer.is_initialized for held in (layer.keys, layer.values)]

@@ -15,7 +15,8 @@ def token_entropy(logp: Tensor) -> Tensor:
     Returns:
         [...] entropies, in nats.
     """
-    return torch.special.entr(logp.exp()).sum(-1)  # entr(p) = -p log p, and 0 at 0
+    least = torch.finfo(logp.dtype).min  # p log p is 0 where p is 0
+    return -(logp.exp() * logp.clamp(min=least)).sum(-1)
 
 
 def token_surprisal(logp: Tensor, token: Tensor) -> Tensor:

@@ -6,12 +6,14 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 import torch
 from commands import command
 
 from replication.config import ErasureConfig, PolicyConfig, RolloutConfig
+from replication.data.template import encode
 from replication.decoding import erasable, generate
 from replication.decoding.page import page
 from replication.decoding.terminal import STRUCK, Terminal
@@ -163,12 +165,29 @@ def test_transformers_generate_takes_it_as_a_decoding_method(policy):
     assert torch.equal(out[:, width:], want.tokens[:, : out.shape[1] - width])
 
 
+def test_transformers_generate_passes_top_k_and_top_p_on(policy):
+    model, tokenizer = policy
+    ids = torch.tensor([tokenizer("12+3>").input_ids])
+    settings = {"do_sample": True, "num_return_sequences": 3, "max_new_tokens": 10, "top_k": 6, "top_p": 0.7}
+    out = model.generate(ids, custom_generate=erasable, erasure=ERASURE, segment_tokens=5, seed=4, **settings)
+    keys = torch.tensor([seed_for(4, "generate", 0, member) for member in range(3)])
+    rollout = RolloutConfig(group_size=3, segments=2, segment_tokens=5, max_rows=3, top_k=6, top_p=0.7)
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    want, free = (
+        roll_out(model, ids.tolist(), keys, r, ERASURE, [eos], pad)
+        for r in (rollout, replace(rollout, top_k=0, top_p=1.0))
+    )
+    width = out.shape[1] - ids.shape[1]
+    assert torch.equal(out[:, ids.shape[1] :], want.tokens[:, :width])
+    assert not torch.equal(want.tokens, free.tokens)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"do_sample": False}, "do_sample=True"),
-        ({"do_sample": True, "top_k": 5}, "top_k would change the distribution"),
         ({"do_sample": True, "top_k": 0, "repetition_penalty": 1.2}, "RepetitionPenaltyLogitsProcessor"),
+        ({"do_sample": True, "top_k": 0, "max_time": 5.0}, "MaxTimeCriteria"),
         ({"do_sample": True, "top_k": 0}, "one completion has no group"),
     ],
 )
@@ -186,10 +205,18 @@ def test_the_command_prints_an_answer_and_writes_its_page(policy, tmp_path):
     assert done.stdout.strip() and "3 completions, " in done.stderr
     assert (tmp_path / "out.html").read_text().count("<summary>") == 3
     for flags, message in (
-        (["--prompt="], "--prompt is empty"),
+        ([], "--prompt is missing"),
         (["--prompt=1", "--samples=0"], "--samples 0"),
         (["--prompt=1", "--samples=1"], "one completion has no group"),
         (["--prompt=1", "--trace=no/such/folder.html"], "--trace no/such/folder.html"),
     ):
         bad = command("generate", "--model=policy", *flags, cwd=tmp_path, check=False)
         assert bad.returncode == 2 and message in bad.stderr and bad.stderr.count("\n") == 1
+
+
+def test_an_empty_prompt_begins_with_the_beginning_of_text_token():
+    tokenizer = small_tokenizer()
+    tokenizer.chat_template = None
+    assert encode(tokenizer, "") == []  # and `roll_out` says that it is empty
+    tokenizer.bos_token = "="
+    assert encode(tokenizer, "") == [tokenizer.bos_token_id] and encode(tokenizer, "3") == tokenizer("3").input_ids

@@ -52,6 +52,21 @@ def test_every_problem_is_sampled_in_every_mode(sampled):
     assert torch.tensor([s.tokens for s in samples]).max() <= 12
 
 
+def test_an_evaluation_truncates_by_settings_of_its_own(sampled):
+    settings = EvaluateConfig(samples=4, modes=["plain"])
+    free = [s.token_ids for s in sampled(ROLLOUT, settings)]
+    greedy = [s.token_ids for s in sampled(ROLLOUT, replace(settings, top_k=1))]
+    assert greedy != free and all(ids == greedy[i // 4 * 4] for i, ids in enumerate(greedy))
+    assert [s.token_ids for s in sampled(ROLLOUT, replace(settings, top_p=1e-6))] == greedy
+    assert [s.token_ids for s in sampled(replace(ROLLOUT, top_k=1), settings)] == free
+
+
+def test_a_chunk_holds_completions_for_several_fillings():
+    rollout, settings = replace(ROLLOUT, max_rows=8), EvaluateConfig(samples=4, modes=["plain"])
+    problems = [Problem(str(i), "3:+", "0") for i in range(20)]
+    assert [len(part.problems) for part in chunks({"heldout": problems}, rollout, settings)] == [8, 8, 4]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])
 def test_a_damaged_record_of_a_run_is_named(tmp_path, text):
     (tmp_path / "run.json").write_text(text)

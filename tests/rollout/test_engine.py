@@ -1,16 +1,20 @@
 """The erasable rollout against a plain loop, and against the method's rules replayed from its own trace."""
 
+import gc
 import math
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
-from small_models import small_model
+import transformers
+from small_models import FAMILIES, small_model
 
 from replication.config import ErasureConfig, RolloutConfig
 from replication.errors import UserError
-from replication.rollout.engine import _Batch, roll_out
+from replication.rollout.cache import RowCache
+from replication.rollout.engine import roll_out
+from replication.rollout.judge import Judge
 from replication.rollout.threshold import frequency_penalty, group_baseline, history_modulation
 from replication.rollout.trace import Rollout
 from replication.rollout.uncertainty import segment_uncertainty
@@ -46,8 +50,13 @@ def reference(model, prompt, key, rollout, eos):
     return ids[len(prompt) :], logps
 
 
-def test_plain_rollout_equals_a_reference_loop(model):
-    done = run(model)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("rows", [5, 64])
+def test_plain_rollout_equals_a_reference_loop(family, rows):
+    """Unequal prompts, early ends, caps reached; all together, and entering one by one as others leave."""
+    model = small_model(family)
+    done = run(model, rollout=replace(ROLLOUT, max_rows=rows))
+    assert done.ended.any() and not done.ended.all()
     for row, key in enumerate(keys(PROMPTS)):
         ids, logps = reference(model, PROMPTS[row // 4], key, ROLLOUT, (1,))
         assert done.tokens[row, : done.length[row]].tolist() == ids
@@ -148,7 +157,7 @@ def test_fraction_leaves_the_other_members_plain(model):
 def test_a_group_does_not_depend_on_its_company(model):
     """Same ids alone, in another order, and with other batch sizes."""
     together = run(model, erasure=ERASED)
-    for order, rows in (([2, 0, 1], 4), ([1, 2, 0], 64)):
+    for order, rows in (([2, 0, 1], 4), ([1, 2, 0], 64), ([0, 1, 2], 5), ([2, 1, 0], 7)):
         prompts = [PROMPTS[i] for i in order]
         rollout = RolloutConfig(**{**vars(ROLLOUT), "max_rows": rows})
         again = run(model, prompts=prompts, rollout=rollout, erasure=ERASED)
@@ -156,6 +165,52 @@ def test_a_group_does_not_depend_on_its_company(model):
             mine, theirs = slice(place * 4, place * 4 + 4), slice(i * 4, i * 4 + 4)
             assert torch.equal(again.tokens[mine], together.tokens[theirs])
             assert torch.equal(again.erasures[mine], together.erasures[theirs])
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 7])
+def test_lanes_change_nothing_but_the_passes(model, lanes):
+    """However few completions a pass takes: same ids and decisions, no pass above it, and none wasted."""
+    free = run(model, rollout=replace(ROLLOUT, max_rows=12), erasure=ERASED)
+    done = run(model, rollout=replace(ROLLOUT, max_rows=12, lanes=lanes), erasure=ERASED)
+    for name in ("tokens", "length", "erasures", "start", "segments"):
+        assert torch.equal(getattr(done, name), getattr(free, name))
+    torch.testing.assert_close(done.theta, free.theta, equal_nan=True)
+    assert [a[:5] for a in done.attempts] == [a[:5] for a in free.attempts]
+    assert done.row_steps == free.row_steps and done.steps >= done.row_steps / lanes
+
+
+def test_rows_of_other_groups_fill_the_lanes_of_those_that_wait(model):
+    """With many groups for few lanes nine tenths of them are busy; with a lane for everyone far fewer."""
+    prompts = [[token] for token in range(2, 26)]
+    settings = replace(ROLLOUT, segments=6)
+    done = run(model, prompts=prompts, rollout=replace(settings, max_rows=48, lanes=16), erasure=ERASED, eos=())
+    alone = run(model, prompts=prompts[:4], rollout=replace(settings, max_rows=16), erasure=ERASED, eos=())
+    assert done.row_steps / (done.steps * 16) > 0.9
+    assert alone.row_steps / (alone.steps * 16) < 0.8
+
+
+def test_finished_rows_make_room_for_waiting_prompts(model):
+    done = run(model, prompts=PROMPTS * 4, rollout=replace(ROLLOUT, max_rows=8))
+    waves = sum(int(done.length.view(-1, 8)[i].max()) for i in range(6))
+    assert done.row_steps / 8 <= done.steps < waves
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(3, 1.0), (0, 0.6), (4, 0.8)])
+def test_truncated_draws_stay_among_the_likeliest(model, top_k, top_p):
+    """A row's tokens lie in the truncated set of their own distribution; log-probabilities are the whole one's."""
+    done, row = run(model, rollout=replace(ROLLOUT, top_k=top_k, top_p=top_p)), 5
+    ids = PROMPTS[1] + done.tokens[row, : done.length[row]].tolist()
+    with torch.no_grad():
+        logp = torch.log_softmax(model(torch.tensor([ids])).logits[0] / ROLLOUT.temperature, -1)[:-1]
+    for t, p in enumerate(logp.exp()):
+        order = p.argsort(descending=True)
+        order = order[: top_k or None]
+        kept = p[order] / p[order].sum()
+        allowed = order[kept.cumsum(0) - kept < top_p]
+        assert ids[1 + t] in allowed
+    want = logp.gather(1, torch.tensor(ids[1:])[:, None]).squeeze(1)
+    torch.testing.assert_close(done.logp[row, : len(want)], want, atol=1e-5, rtol=1e-5)
+    assert not torch.equal(done.tokens, run(model).tokens)
 
 
 def test_seeds_differ_between_members_attempts_and_runs(model):
@@ -168,7 +223,42 @@ def test_seeds_differ_between_members_attempts_and_runs(model):
     assert len(texts) > 1
 
 
+def test_prompts_leave_no_caches_behind(model):
+    """The layers and their cache refer to each other: without an end by hand their memory waits for a collection."""
+    gc.collect()
+    gc.disable()
+    try:
+        run(model, prompts=PROMPTS * 5, rollout=replace(ROLLOUT, max_rows=4))
+        held = [x for c in gc.get_objects() if type(c) is RowCache for x in c.tensors()]
+    finally:
+        gc.enable()
+    assert held == []
+
+
+def test_a_group_larger_than_the_cache_is_an_error_and_not_an_endless_wait(model):
+    settings = replace(ROLLOUT, max_rows=4)
+    settings.max_rows = 3  # as no configuration allows
+    with pytest.raises(RuntimeError, match="completions wait"):
+        run(model, rollout=settings, erasure=ERASED)
+
+
+def test_a_model_that_also_sees_is_read_by_its_text_part():
+    torch.manual_seed(0)
+    seen = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = small_model("gemma3").config.to_dict() | {"tie_word_embeddings": True}
+    both = transformers.Gemma3Config(text_config=text, vision_config={**seen, "image_size": 8, "patch_size": 4})
+    whole = transformers.Gemma3ForConditionalGeneration(both).eval()
+    done = run(whole, erasure=ERASED)
+    row, ids = 5, PROMPTS[1] + done.tokens[5, : done.length[5]].tolist()
+    with torch.no_grad():
+        logp = torch.log_softmax(whole(torch.tensor([ids])).logits[0] / ROLLOUT.temperature, -1)
+    want = logp[:-1].gather(1, torch.tensor(ids[1:])[:, None]).squeeze(1)
+    torch.testing.assert_close(done.logp[row, : len(want)], want, atol=1e-5, rtol=1e-5)
+
+
 def test_bad_prompts_are_named(model):
+    with pytest.raises(UserError, match="no prompt"):
+        run(model, prompts=[])
     with pytest.raises(UserError, match="prompt 1 is empty"):
         run(model, prompts=[[3], []])
     with pytest.raises(UserError, match="prompt 0 has 250 tokens"):
@@ -229,14 +319,12 @@ def test_a_running_baseline_is_used_where_it_is_known(model):
 
 def test_rows_at_a_known_and_at_an_unknown_segment_are_judged_apart():
     """Segment 0 is known to have 4 nats; segment 1 is not, and takes the mean of the group's first attempts, 2."""
-    batch = SimpleNamespace(
-        segment=torch.tensor([0, 1]),
-        given=torch.tensor([4.0, torch.nan]),
-        first_u=torch.tensor([[9.0, 1.0], [9.0, 3.0]]),
-        scope=2,
-        erasure=ErasureConfig(baseline="running"),
+    state = SimpleNamespace(
+        group_size=2, segments=2, segment=torch.tensor([0, 1]), first_u=torch.tensor([[9.0, 1.0], [9.0, 3.0]])
     )
-    assert _Batch._baseline(batch, torch.tensor([0, 1])).tolist() == [4.0, 2.0]
+    state.u = state.first_u
+    judge = Judge(state, ErasureConfig(baseline="running"), torch.tensor([4.0, torch.nan]), None)
+    assert judge._baseline(torch.tensor([0, 1])).tolist() == [4.0, 2.0]
 
 
 def test_a_floor_spares_certain_segments(model):

@@ -1,0 +1,165 @@
+"""`make bench`: the rollout engine beside transformers' own, and what erasing costs; all in one run.
+
+    python -m experiments.decoding.bench [--smollm2 runs/smollm2] -> reports/bench.json
+
+What it should show: at equal work the engine is never slower than `generate` or the continuous batching, the code for
+erasing costs nothing while it is off, a regenerated token costs what a token costs, and it takes no memory.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.decoding import erasing, peers
+from replication.config import PolicyConfig, RolloutConfig
+from replication.errors import Parser, UserError, run_command
+from replication.policy import load_policy, small_model, small_tokenizer
+
+QUESTIONS = [
+    "What is 7 times 8?",
+    "Name three fruits.",
+    "Write a short poem about the sea.",
+    "Is the number 91 prime? Answer yes or no.",
+    "Explain in one sentence why the sky is blue.",
+    "List the planets of the solar system.",
+    "Translate 'good morning' into French.",
+    "Give step by step instructions for making tea.",
+    "What is the capital of Italy?",
+    "Tell me a story about a fox and a crow.",
+    "Which is larger, 0.9 or 0.11?",
+    "Describe the water cycle to a child.",
+]
+
+
+Prompts = Sequence[Sequence[int]]
+# rows at once: samples, rounds, and how many times `generate`'s rate is wanted
+TINY = {1: (8, 5, 1), 4: (32, 5, 1), 16: (128, 5, 1), 64: (512, 3, 1), 256: (1024, 3, 3)}
+SMOLLM2 = {1: (4, 1, 1), 8: (24, 1, 1), 32: (96, 1, 1.3), 256: (256, 1, 1)}
+
+
+class Table:
+    """Rows of name, ours, peer, ratio of the two and unit, printed as they come."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, name: str, ours: float, peer: float, unit: str, wanted: str, note: str = "") -> None:
+        """Add a row; `wanted` is what the ratio should be, such as `>= 1`."""
+        sign, bound = wanted.split()
+        ratio = ours / peer
+        met = ratio >= float(bound) if sign == ">=" else ratio <= float(bound)
+        row = {"name": name, "ours": ours, "peer": peer, "ratio": ratio, "unit": unit, "wanted": wanted, "met": met}
+        self.rows.append(row | {"note": note})
+        verdict = "" if met else "MISSED "
+        print(f"{name:56s} {ours:11.5g} {peer:11.5g} {ratio:7.3f}  {wanted:7s} {verdict}{unit}", end="", flush=True)
+        print(f"; {note}" if note else "", flush=True)
+
+
+def compare_engines(
+    table: Table, name: str, model: Any, prompts: Prompts, eos: int, cap: int, plan: dict[int, tuple[int, int, float]]
+) -> None:
+    """Samples finished a second with `rows` at once; `plan` says how many, how often, and the ratio wanted of generate.
+
+    All three are warmed up, then take turns; a rate is of the median time.
+    """
+    for rows, (count, rounds, wanted) in plan.items():
+        some = [prompts[i % len(prompts)] for i in range(count)]
+        spent: dict[str, list[float]] = {"engine": [], "generate": [], "continuous batching": []}
+        for number in range(rounds + 1):
+            time, lengths = peers.engine(model, some if number else some[:rows], rows, cap if number else 8, eos)
+            turn = {
+                "engine": time,
+                "generate": peers.generate(model, some[: len(lengths)], rows, lengths),
+                "continuous batching": peers.continuous(model, some[: len(lengths)], rows, lengths),
+            }
+            if number:  # the first turn is the warm-up
+                for key, value in turn.items():
+                    spent[key].append(value)
+        note = f"{sum(lengths) / count:.0f} tokens a sample, longest {max(lengths)}"
+        ours = count / statistics.median(spent.pop("engine"))
+        for peer, times in spent.items():
+            least = wanted if peer == "generate" else 1
+            rate = count / statistics.median(times)
+            table.add(f"{name}, {rows} rows, {peer}", ours, rate, "samples/s", f">= {least:g}", note)
+
+
+def cost_of_erasing(
+    table: Table, name: str, model: Any, prompts: Prompts, rows: int, rounds: int, sizes: Sequence[int]
+) -> None:
+    """Erasure off and on, the time of a regenerated token, bytes, growth, starting over, and rounding."""
+    group = 8
+    some = [prompts[i % len(prompts)] for i in range(2 * rows // group)]
+    settings = RolloutConfig(group_size=group, segments=6, segment_tokens=8, max_rows=rows)
+    sized = f"{name}, {rows} rows"
+    off, without = erasing.overhead_when_off(model, some, settings, rounds)
+    table.add(f"{sized}, erasure off, without its code", off, without, "s", "<= 1.03")
+    again, once = erasing.per_regenerated_token(model, some, settings, erasing.ALWAYS, rounds)
+    table.add(f"{sized}, a regenerated token, a token", again, once, "us", "<= 1.05", "nobody waits")
+    lanes = replace(settings, lanes=rows // 2)
+    again, once = erasing.per_regenerated_token(model, some + some, lanes, erasing.ERASED, rounds)
+    table.add(f"{sized}, a regenerated token, a token", again, once, "us", "<= 1.05", f"groups wait, {rows // 2} lanes")
+    held = [erasing.kv_bytes(model, some, settings, erasure) for erasure in (erasing.ERASED, peers.PLAIN)]
+    table.add(f"{sized}, keys and values, erasure on, off", *map(float, held), "bytes", "<= 1")
+    few = some[: rows // group]
+    grown = erasing.growth_with_erasures(model, few, settings, (0, 1, 3), rounds)
+    table.add(f"{sized}, time over tokens sampled", grown, 1.0, "exponent", "<= 1.05", "1 to 4 attempts a segment")
+    time, memory = erasing.growth_with_length(model, few, settings, sizes)
+    lengths = f"{sizes[0] * 8} to {sizes[-1] * 8} tokens"
+    table.add(f"{sized}, time over length", time, 1.0, "exponent", "<= 2", f"{lengths}; attention reads the past")
+    table.add(f"{sized}, keys and values over length", memory, 1.0, "exponent", "<= 1.05", lengths)
+    single, many = replace(settings, group_size=1), [some[i % len(some)] for i in range(2 * rows)]
+    found = erasing.against_starting_over(model, many, single, 0.8, 30)
+    left = f"left after 30 tries: {found['left']:.1%}, {found['left again']:.1%}"
+    for unit, ours, peer in (("s", "seconds", "seconds again"), ("tokens", "tokens", "tokens again")):
+        table.add(f"{sized}, erasing segments, whole completions", found[ours], found[peer], unit, "<= 1", left)
+    difference, share = erasing.rounding(model, some, settings)
+    table.add(f"{sized}, rounding: singly, together", difference, 1.0, "nats", "<= 1e-4", f"other ids in {share:.1%}")
+
+
+def main() -> None:
+    parser = Parser(prog="python -m experiments.decoding.bench", description=__doc__)
+    parser.add_argument("--smollm2", default="runs/smollm2", help="SmolLM2-135M as experiments/smollm2.py unpacks it")
+    parser.add_argument("--out", default="reports/bench.json", help="file to write")
+    options = parser.parse_args()
+    out = Path(options.out)
+    if not out.parent.is_dir() or out.is_dir():
+        raise UserError(f"--out {out}: name a file in a folder that exists")
+    table = Table()
+    print(f"{'':56s} {'ours':>11s} {'peer':>11s} {'ratio':>7s}  wanted")
+    tokenizer = small_tokenizer()
+    tiny = small_model(PolicyConfig(hidden_size=96, layers=3, heads=4, kv_heads=2, ffn_size=256), tokenizer, 0).eval()
+    prompts = [tokenizer(f"{i}:" + "+-" * (i % 5) + ">").input_ids for i in range(10)]
+    torch.set_num_threads(1)
+    eos = tokenizer.eos_token_id
+    compare_engines(table, "tiny", tiny, prompts, eos, 252, TINY)
+    cost_of_erasing(table, "tiny", tiny, prompts, 256, 7, (4, 8, 16, 32))
+    threads = 1
+    if Path(options.smollm2).is_dir():
+        policy, words = load_policy(options.smollm2, None, "float32")
+        torch.set_num_threads(threads := 2)
+        policy.eval()
+        asked = [
+            words.apply_chat_template(
+                [{"role": "user", "content": q}], add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+            for q in QUESTIONS
+        ]
+        compare_engines(table, "SmolLM2-135M", policy, asked, words.eos_token_id, 128, SMOLLM2)
+        cost_of_erasing(table, "SmolLM2-135M", policy, asked, 16, 3, (2, 4, 8))
+    else:
+        print(f"{options.smollm2} is not there: SmolLM2 was not run (experiments/smollm2.py makes it)")
+    machine = {"torch": torch.__version__, "python": platform.python_version(), "threads": f"tiny 1, SmolLM2 {threads}"}
+    out.write_text(json.dumps({"machine": machine, "rows": table.rows}, indent=1) + "\n")
+    print(f"-> {out}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,181 @@
+"""What erasing costs: time for each regenerated token, bytes, growth, and sampling whole completions again instead."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from experiments.decoding.peers import PLAIN, timed
+from replication.config import ErasureConfig, RolloutConfig
+from replication.rollout import engine
+from replication.rollout.engine import Decoder, roll_out
+from replication.rollout.judge import Judge
+from replication.rollout.state import State
+from replication.rollout.trace import Rollout
+from replication.rollout.uncertainty import segment_uncertainties
+
+Prompts = Sequence[Sequence[int]]
+ERASED = ErasureConfig(kappa=0.0, growth=0.3, cap=5)
+ALWAYS = ErasureConfig(baseline="fixed", level=1e-6, growth=0.0, history=0.0, cap=1)  # each segment twice
+NEVER = [-1]  # no token ends a completion, so that all runs have one length
+
+
+class Acceptor(Judge):
+    """The engine without the code that judges: a finished segment is the start of the next."""
+
+    def close(self, rows: Tensor) -> None:
+        self.state.accept(rows, torch.full((len(rows),), torch.nan))
+
+
+def sample(model: Any, prompts: Prompts, settings: RolloutConfig, erasure: ErasureConfig) -> Rollout:
+    keys = torch.arange(len(prompts) * settings.group_size)
+    return roll_out(model, prompts, keys, settings, erasure, NEVER, 0)
+
+
+def decoder(model: Any, prompts: Prompts, settings: RolloutConfig, erasure: ErasureConfig) -> Decoder:
+    keys = torch.arange(len(prompts) * settings.group_size)
+    state = State(prompts, keys, settings, erasure.fraction, 0, torch.device("cpu"))
+    return Decoder(model, state, settings, NEVER, None)
+
+
+@torch.no_grad()
+def overhead_when_off(model: Any, prompts: Prompts, settings: RolloutConfig, rounds: int) -> tuple[float, float]:
+    """Seconds with erasure off, and without its code path: medians over rounds that take turns.
+
+    The latter neither judges nor takes the entropy of the tokens; their log-probabilities training needs anyway.
+    """
+    off, without = [], []
+    for _ in range(rounds):
+        one, other = (decoder(model, prompts, settings, PLAIN) for _ in range(2))
+        off.append(timed(one.run, Judge(one.state, PLAIN, None, None))[0])
+        with mock.patch.object(engine, "token_entropy", lambda logp: 0.0):
+            without.append(timed(other.run, Acceptor(other.state, PLAIN, None, None))[0])
+    return statistics.median(off), statistics.median(without)
+
+
+def per_regenerated_token(
+    model: Any, prompts: Prompts, settings: RolloutConfig, erasure: ErasureConfig, rounds: int
+) -> tuple[float, float]:
+    """Microseconds for each regenerated token, and for each token with erasure off, in the same number of lanes.
+
+    The former is what erasing adds to the time of the run, over the tokens that it adds; from the latter the time of
+    the first token is taken away, which is the prompts' mostly.
+    """
+    regenerated, plain = [], []
+    for _ in range(rounds):
+        begun, first = timed(sample, model, prompts, replace(settings, segments=1, segment_tokens=1), PLAIN)
+        off, once = timed(sample, model, prompts, settings, PLAIN)
+        on, done = timed(sample, model, prompts, settings, erasure)
+        plain.append((off - begun) / (once.row_steps - first.row_steps))
+        regenerated.append((on - off) / (done.row_steps - once.row_steps))
+    return statistics.median(regenerated) * 1e6, statistics.median(plain) * 1e6
+
+
+def kv_bytes(model: Any, prompts: Prompts, settings: RolloutConfig, erasure: ErasureConfig) -> int:
+    """Bytes of keys and values that a rollout has held at once, its prompts' included.
+
+    Beside these, moving rows holds a copy of one layer's keys or values of the rows that it moves, for that moment.
+    """
+    one = decoder(model, prompts, settings, erasure)
+    held = []
+
+    class Watch:
+        def sampled(self, rows: Tensor, tokens: Tensor) -> None:
+            caches = [one.slots.cache, *([one.slots.prompts] if one.slots.prompts else [])]
+            held.append(sum(x.numel() * x.element_size() for cache in caches for x in cache.tensors()))
+
+        def erased(self, rows: Tensor) -> None: ...
+
+        def accepted(self, rows: Tensor) -> None: ...
+
+    one.watcher = Watch()
+    with torch.no_grad():
+        one.run(Judge(one.state, erasure, None, None))
+    return max(held)
+
+
+def exponent(x: Sequence[float], y: Sequence[float]) -> float:
+    """The slope of log y over log x, by least squares."""
+    u, v = [math.log(a) for a in x], [math.log(b) for b in y]
+    mean = statistics.mean(u)
+    return sum((a - mean) * b for a, b in zip(u, v, strict=True)) / sum((a - mean) ** 2 for a in u)
+
+
+def growth_with_erasures(
+    model: Any, prompts: Prompts, settings: RolloutConfig, caps: Sequence[int], rounds: int
+) -> float:
+    """Exponent of time over tokens sampled, where each segment is sampled 1, 2, 4, ... times."""
+    tokens, times = [], []
+    for cap in caps:
+        runs = [timed(sample, model, prompts, settings, replace(ALWAYS, cap=cap)) for _ in range(rounds)]
+        times.append(statistics.median(spent for spent, _ in runs))
+        tokens.append(runs[0][1].row_steps)
+    return exponent(tokens, times)
+
+
+def growth_with_length(
+    model: Any, prompts: Prompts, settings: RolloutConfig, segments: Sequence[int]
+) -> tuple[float, float]:
+    """Exponents of the time a completion and of KV bytes over its length, erasure on."""
+    lengths, times, sizes = [], [], []
+    for n in segments:
+        longer = replace(settings, segments=n)
+        lengths.append(n * settings.segment_tokens)
+        spent, done = timed(sample, model, prompts, longer, ERASED)
+        times.append(spent / done.row_steps * lengths[-1])  # for the same share of erasures at each length
+        sizes.append(kv_bytes(model, prompts, longer, ERASED))
+    return exponent(lengths, times), exponent(lengths, sizes)
+
+
+class StartOver(Judge):
+    """Erases whole completions: their U is the largest of their pieces of `piece` tokens."""
+
+    piece = 8
+
+    def uncertainty(self, rows: Tensor) -> Tensor:
+        state, rule = self.state, self.erasure
+        starts = torch.arange(0, state.tokens_at_most + 1, self.piece).expand(len(rows), -1)
+        weights = rule.w_base, rule.w_max, rule.w_rise
+        pieces = torch.full((len(rows),), starts.shape[1] - 1)
+        return segment_uncertainties(-state.logp[rows], starts, pieces, rule.window, *weights).amax(1)
+
+
+@torch.no_grad()
+def against_starting_over(
+    model: Any, prompts: Prompts, settings: RolloutConfig, share: float, tries: int
+) -> dict[str, float]:
+    """Seconds and tokens until no segment of a completion is above a fixed threshold, by erasing segments or all of it.
+
+    The threshold is the quantile `share` of the segments' U. After `tries` samplings of a segment, or of a completion,
+    either gives up; the shares that had not succeeded by then are returned too. Both keep their lanes filled.
+    """
+    level = float(sample(model, prompts, settings, ErasureConfig(cap=1, baseline="fixed", level=1e9)).u.quantile(share))
+    rule = ErasureConfig(baseline="fixed", level=level, growth=0.0, history=0.0, cap=tries - 1)
+    spent, done = timed(sample, model, prompts, settings, rule)
+    whole = replace(settings, segments=1, segment_tokens=settings.segments * settings.segment_tokens)
+    one = decoder(model, prompts, whole, rule)
+    again, whole_done = timed(one.run, StartOver(one.state, rule, None, None))
+    return {
+        "seconds": spent,
+        "seconds again": again,
+        "tokens": done.row_steps,
+        "tokens again": whole_done.row_steps,
+        "left": float((done.u > level).any(1).float().mean()),
+        "left again": float((whole_done.u > level).any(1).float().mean()),
+    }
+
+
+def rounding(model: Any, prompts: Prompts, settings: RolloutConfig) -> tuple[float, float]:
+    """What the shape of the batch still changes: the largest difference of a log-probability, in nats, between
+    completions sampled singly and all at once, over those whose ids are equal; and the share whose ids are not."""
+    alone = sample(model, prompts, replace(settings, group_size=1, max_rows=1), PLAIN)
+    together = sample(model, prompts, replace(settings, group_size=1), PLAIN)
+    same = (alone.tokens == together.tokens).all(1)
+    return float((alone.logp - together.logp)[same].abs().max()), float((~same).float().mean())

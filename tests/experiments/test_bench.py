@@ -1,0 +1,112 @@
+"""What the comparison of engines and the evidence on a pretrained model rest on."""
+
+import pytest
+import torch
+from small_models import small_model
+
+from experiments.decoding import erasing, evidence, peers
+from experiments.decoding.bench import Table
+from experiments.decoding.families import CAPITALS, Family, Question, solution
+from replication.config import RolloutConfig
+from replication.policy import small_tokenizer
+
+PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12]]
+SETTINGS = RolloutConfig(group_size=2, segments=3, segment_tokens=4, max_rows=4)
+
+
+def test_the_peers_sample_completions_of_the_same_lengths(model):
+    """The functions assert it of every completion; one prompt more than fits at once."""
+    spent, lengths = peers.engine(model, PROMPTS, 2, 16, 1)
+    assert spent > 0 and len(lengths) == 3 and max(lengths) <= 16
+    assert peers.generate(model, PROMPTS, 2, lengths) > 0
+    assert peers.continuous(model, PROMPTS, 2, lengths) > 0
+
+
+def test_the_engine_without_erasing_samples_the_same(model):
+    one, other = (erasing.decoder(model, PROMPTS, SETTINGS, peers.PLAIN) for _ in range(2))
+    with torch.no_grad():
+        off = one.run(erasing.Judge(one.state, peers.PLAIN, None, None))
+        without = other.run(erasing.Acceptor(other.state, peers.PLAIN, None, None))
+    assert torch.equal(off.tokens, without.tokens) and torch.equal(off.start, without.start)
+
+
+def test_erasing_takes_no_memory(model):
+    on, off = (erasing.kv_bytes(model, PROMPTS, SETTINGS, e) for e in (erasing.ERASED, peers.PLAIN))
+    # layers, keys and values, heads, width, bytes; rows and capacity of the completions, then of the prompts
+    token = 2 * 2 * 2 * 8 * 4
+    assert on == off == token * (4 * (4 + 12) + 2 * 2)
+
+
+def test_exponent():
+    assert erasing.exponent([1, 2, 4, 8], [3, 12, 48, 192]) == pytest.approx(2)
+    assert erasing.exponent([1, 10], [5, 5]) == pytest.approx(0)
+
+
+def test_starting_over_needs_all_segments_at_once(model):
+    found = erasing.against_starting_over(
+        model, PROMPTS * 4, RolloutConfig(**{**vars(SETTINGS), "group_size": 1}), 0.6, 40
+    )
+    assert found["left"] == 0 == found["left again"]
+    assert found["tokens again"] > found["tokens"] > 12 * 12
+
+
+def test_rows_of_the_table_are_ours_over_theirs(capsys):
+    table = Table()
+    table.add("a name", 3.0, 2.0, "samples/s", ">= 1", "a note")
+    (row,) = table.rows
+    assert (row["ours"], row["peer"], row["ratio"], row["unit"]) == (3.0, 2.0, 1.5, "samples/s")
+    assert "a name" in capsys.readouterr().out
+
+
+def test_budgets_pay_for_samples():
+    values = [0.2, 0.4, 0.5]
+    assert evidence.at_budget(values, 10.0, 20) == pytest.approx(0.4)
+    assert evidence.at_budget(values, 10.0, 25) == pytest.approx(0.45)
+    assert evidence.at_budget(values, 10.0, 9) is None and evidence.at_budget(values, 10.0, 31) is None
+
+
+def test_worked_sums():
+    assert solution([4, 7, 5]) == "4 + 7 = 11\n11 + 5 = 16\nAnswer: 16"
+    assert len(CAPITALS) == 48 == len(set(CAPITALS.values()))
+
+
+@pytest.fixture
+def family(monkeypatch):
+    monkeypatch.setattr(evidence, "GROUP", 4)
+    tokenizer = small_tokenizer()
+    questions = [Question(q, tokenizer(q).input_ids, "3", tokenizer("3").input_ids) for q in ("1+2>", "2+1>")]
+    return Family(questions, [tokenizer.eos_token_id], 2, lambda text: text[:1] or None), tokenizer
+
+
+def test_measures_of_a_family(family):
+    """Of the eight completions one group has two right, the other none."""
+    questions, tokenizer = family
+    model = small_model()
+    done = evidence.sample(model, questions, erasing.ERASED, 1.0, 8)
+    three, five = (tokenizer(c).input_ids[0] for c in "35")
+    done.tokens[:, 0] = torch.tensor([three, five, three, five] + [five] * 4)
+    found, correct = evidence.measure(done, questions, tokenizer, 8)
+    assert correct.tolist() == [[True, False, True, False], [False] * 4]
+    assert found["accuracy"][0] == 0.25 and found["distinct"] == 1.5
+    assert found["tokens"] == pytest.approx(float((done.length + done.erased_tokens).float().mean()), abs=0.01)
+
+
+def test_a_fault_is_the_first_token_that_differs(family):
+    questions, tokenizer = family
+    done = evidence.sample(small_model(), questions, peers.PLAIN, 1.0, 8)
+    three, five = (tokenizer(c).input_ids[0] for c in "35")
+    wrong = torch.tensor([False, True, False, True] * 2)
+    done.tokens[:, 0] = torch.where(wrong, five, three)
+    done.logp = torch.where(wrong, -5.0, -0.1)[:, None].expand_as(done.logp)
+    assert evidence.first_fault_auc(done, questions, peers.PLAIN) == [1.0, None]
+
+
+def test_the_page_names_every_setting(family):
+    questions, tokenizer = family
+    done = evidence.sample(small_model(), questions, peers.PLAIN, 1.0, 8)
+    row, _ = evidence.measure(done, questions, tokenizer, 8)
+    settings = {"plain": row, "erased": {**row, "gain": [0.1, -0.05, 0.25]}}
+    text = evidence.page(
+        {"chain": {"problems": 2, "settings": settings, "auc_completion": {"surprisal": 0.5}}}, "a model"
+    )
+    assert "| erased |" in text and "0.100 [-0.050, 0.250]" in text and "surprisal 0.500" in text
