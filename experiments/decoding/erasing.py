@@ -47,7 +47,7 @@ def decoder(model: Any, prompts: Prompts, settings: RolloutConfig, erasure: Eras
 
 @torch.no_grad()
 def overhead_when_off(model: Any, prompts: Prompts, settings: RolloutConfig, rounds: int) -> tuple[float, float]:
-    """Seconds with erasure off, and without its code path: medians over rounds that take turns.
+    """Seconds with erasure off, and without its code path: the least of rounds that take turns.
 
     The latter neither judges nor takes the entropy of the tokens; their log-probabilities training needs anyway.
     """
@@ -55,9 +55,9 @@ def overhead_when_off(model: Any, prompts: Prompts, settings: RolloutConfig, rou
     for _ in range(rounds):
         one, other = (decoder(model, prompts, settings, PLAIN) for _ in range(2))
         off.append(timed(one.run, Judge(one.state, PLAIN, None, None))[0])
-        with mock.patch.object(engine, "token_entropy", lambda logp: 0.0):
+        with mock.patch.object(engine, "token_entropy", lambda logp: logp[:, 0]):
             without.append(timed(other.run, Acceptor(other.state, PLAIN, None, None))[0])
-    return statistics.median(off), statistics.median(without)
+    return min(off), min(without)
 
 
 def per_regenerated_token(
@@ -68,14 +68,14 @@ def per_regenerated_token(
     The former is what erasing adds to the time of the run, over the tokens that it adds; from the latter the time of
     the first token is taken away, which is the prompts' mostly.
     """
-    regenerated, plain = [], []
+    kinds = [(replace(settings, segments=1, segment_tokens=1), PLAIN), (settings, PLAIN), (settings, erasure)]
+    times: list[list[float]] = [[], [], []]
     for _ in range(rounds):
-        begun, first = timed(sample, model, prompts, replace(settings, segments=1, segment_tokens=1), PLAIN)
-        off, once = timed(sample, model, prompts, settings, PLAIN)
-        on, done = timed(sample, model, prompts, settings, erasure)
-        plain.append((off - begun) / (once.row_steps - first.row_steps))
-        regenerated.append((on - off) / (done.row_steps - once.row_steps))
-    return statistics.median(regenerated) * 1e6, statistics.median(plain) * 1e6
+        runs = [timed(sample, model, prompts, *kind) for kind in kinds]
+        for into, (spent, _) in zip(times, runs, strict=True):
+            into.append(spent)
+    (begun, off, on), (first, once, twice) = map(min, times), (done.row_steps for _, done in runs)
+    return 1e6 * (on - off) / (twice - once), 1e6 * (off - begun) / (once - first)
 
 
 def kv_bytes(model: Any, prompts: Prompts, settings: RolloutConfig, erasure: ErasureConfig) -> int:
@@ -112,12 +112,9 @@ def growth_with_erasures(
     model: Any, prompts: Prompts, settings: RolloutConfig, caps: Sequence[int], rounds: int
 ) -> float:
     """Exponent of time over tokens sampled, where each segment is sampled 1, 2, 4, ... times."""
-    tokens, times = [], []
-    for cap in caps:
-        runs = [timed(sample, model, prompts, settings, replace(ALWAYS, cap=cap)) for _ in range(rounds)]
-        times.append(statistics.median(spent for spent, _ in runs))
-        tokens.append(runs[0][1].row_steps)
-    return exponent(tokens, times)
+    turns = [[timed(sample, model, prompts, settings, replace(ALWAYS, cap=cap)) for cap in caps] for _ in range(rounds)]
+    times = [min(spent for spent, _ in runs) for runs in zip(*turns, strict=True)]
+    return exponent([done.row_steps for _, done in turns[0]], times)
 
 
 def growth_with_length(

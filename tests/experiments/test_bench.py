@@ -5,7 +5,7 @@ import torch
 from small_models import small_model
 
 from experiments.decoding import erasing, evidence, peers
-from experiments.decoding.bench import Table
+from experiments.decoding.bench import Table, compare_engines, cost_of_erasing
 from experiments.decoding.families import CAPITALS, Family, Question, solution
 from replication.config import RolloutConfig
 from replication.policy import small_tokenizer
@@ -56,6 +56,17 @@ def test_rows_of_the_table_are_ours_over_theirs(capsys):
     (row,) = table.rows
     assert (row["ours"], row["peer"], row["ratio"], row["unit"]) == (3.0, 2.0, 1.5, "samples/s")
     assert "a name" in capsys.readouterr().out
+
+
+def test_every_comparison_runs_and_has_its_row(model):
+    table = Table()
+    compare_engines(table, "small", model, PROMPTS, 1, 16, {2: (3, 1, 1.3)})
+    cost_of_erasing(table, "small", model, PROMPTS, 8, 1, (1, 2))
+    names = [row["name"].split(", ", 2)[2] for row in table.rows]
+    assert names[:2] == ["generate", "continuous batching"] and len(names) == 12
+    wanted = {row["name"].split(", ", 2)[2]: row["wanted"] for row in table.rows}
+    assert wanted["generate"] == ">= 1.3" and wanted["erasure off, without its code"] == "<= 1.03"
+    assert all(row["met"] == (row["ratio"] >= 1.3) for row in table.rows[:1])
 
 
 def test_budgets_pay_for_samples():
