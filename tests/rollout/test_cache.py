@@ -52,7 +52,8 @@ def test_logits_after_rollbacks_equal_fresh_prefill(family, first, passes, seed)
         for row, by in cuts:
             texts[row] = texts[row][: max(1, len(texts[row]) - by)]  # the rollback
         for a, b in swaps:
-            cache.move(torch.tensor([a, b]), torch.tensor([b, a]), CAPACITY)
+            held = max(len(texts[a]), len(texts[b])) - 1  # entries; the last token is pending
+            cache.move(torch.tensor([a, b]), torch.tensor([b, a]), held)
             texts[a], texts[b] = texts[b], texts[a]
         positions = torch.tensor([[len(text) - 1] for text in texts[:count]])
         logits = feed(model, cache, positions, torch.tensor([[text[-1]] for text in texts[:count]]))
