@@ -19,6 +19,7 @@ import torch
 
 from experiments.decoding import erasing, peers
 from replication.config import PolicyConfig, RolloutConfig
+from replication.data.template import encode
 from replication.errors import Parser, UserError, run_command
 from replication.policy import load_policy, small_model, small_tokenizer
 
@@ -120,7 +121,8 @@ def cost_of_erasing(
     for unit, ours, peer in (("s", "seconds", "seconds again"), ("tokens", "tokens", "tokens again")):
         table.add(f"{sized}, erasing segments, whole completions", found[ours], found[peer], unit, "<= 1", left)
     difference, share = erasing.rounding(model, some, settings)
-    table.add(f"{sized}, rounding: singly, together", difference, 1.0, "nats", "<= 1e-4", f"other ids in {share:.1%}")
+    note = f"singly against {len(some)} at once; other ids in {share:.1%}"
+    table.add(f"{sized}, rounding", difference, 1.0, "nats", "<= 1e-4", note)
 
 
 def main() -> None:
@@ -145,12 +147,7 @@ def main() -> None:
         policy, words = load_policy(options.smollm2, None, "float32")
         torch.set_num_threads(threads := 2)
         policy.eval()
-        asked = [
-            words.apply_chat_template(
-                [{"role": "user", "content": q}], add_generation_prompt=True, tokenize=True, return_dict=False
-            )
-            for q in QUESTIONS
-        ]
+        asked = [encode(words, question) for question in QUESTIONS]
         compare_engines(table, "SmolLM2-135M", policy, asked, words.eos_token_id, 128, SMOLLM2)
         cost_of_erasing(table, "SmolLM2-135M", policy, asked, 16, 3, (2, 4, 8))
     else:

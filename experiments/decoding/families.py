@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from replication.data.template import encode
+
 CAPITALS = {
     "France": "Paris", "Germany": "Berlin", "Italy": "Rome", "Spain": "Madrid", "Portugal": "Lisbon",
     "Greece": "Athens", "Austria": "Vienna", "Poland": "Warsaw", "Hungary": "Budapest", "Norway": "Oslo",
@@ -85,15 +87,14 @@ def capitals(tokenizer: Any, count: int) -> Family:
     """Capitals, asked by the chat template; the answer is the first capital that the text names; 40 tokens."""
     every = "|".join(CAPITALS.values())
 
-    def ask(country: str) -> list[int]:
-        chat = [{"role": "user", "content": f"What is the capital of {country}?"}]
-        return list(tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False))
-
     def read(text: str) -> str | None:
         found = re.search(every, text)
         return found[0] if found else None
 
-    questions = [Question(country, ask(country), city, None) for country, city in list(CAPITALS.items())[:count]]
+    questions = [
+        Question(country, encode(tokenizer, f"What is the capital of {country}?"), city, None)
+        for country, city in list(CAPITALS.items())[:count]
+    ]
     return Family(questions, [tokenizer.eos_token_id], 5, read)
 
 
