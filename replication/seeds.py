@@ -38,23 +38,13 @@ def uniforms(key: Tensor, *position: Tensor) -> Tensor:
     """Uniform numbers in [0, 1) as a function of a key and a position.
 
     Args:
-        key: [R] int64, one of `seed_for` a row.
-        position: int64 tensors of shape [R], mixed in one after the other (segment, attempt, token).
+        key: int64, one of `seed_for` a row.
+        position: int64 tensors that broadcast with the key, mixed in one after the other (segment, attempt, token).
 
     Returns:
-        [R] float64 with 53 random bits.
+        float64 with 53 random bits, of the shape that all broadcast to.
     """
-    return unit(mixed(key, *position))
-
-
-def mixed(key: Tensor, *position: Tensor) -> Tensor:
-    """A key and a position as one int64 with scattered bits: `mixed(k, a, b)` is `mix(mixed(k, a) ^ b)`."""
     state = mix(key)
     for part in position:
         state = mix(state ^ part)
-    return state
-
-
-def unit(state: Tensor) -> Tensor:
-    """The upper 53 bits of int64 numbers as float64 in [0, 1)."""
     return ((state >> 11) & ((1 << 53) - 1)).to(torch.float64) / (1 << 53)

@@ -56,8 +56,10 @@ class TrainConfig:
 class TrainerConfig:
     """Where and how Lightning runs the training; none of it changes the method."""
 
-    strategy: Literal["single", "ddp", "deepspeed_zero2"] = "single"
-    """Lightning strategy"""
+    strategy: Literal["single", "ddp", "deepspeed_zero2", "deepspeed_zero3"] = "single"
+    """Lightning strategy; ZeRO-2 shares optimizer states and gradients out over the processes, ZeRO-3 the weights too"""
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    """What DeepSpeed keeps in CPU memory: the optimizer's states and its step, and under ZeRO-3 the weights too"""
     devices: int = 1
     """Processes a node, one a GPU (or a CPU process with gloo)"""
     nodes: int = 1
@@ -74,6 +76,9 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         require(self.devices > 0, "trainer.devices", self.devices, "a positive whole number")
         require(self.nodes > 0, "trainer.nodes", self.nodes, "a positive whole number")
+        takes = {"none"} | ({"optimizer"} if "zero" in self.strategy else set())
+        takes |= {"parameters"} if self.strategy == "deepspeed_zero3" else set()
+        require(self.offload in takes, "trainer.offload", self.offload, f"what {self.strategy} can do")
 
 
 @dataclass

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 from transformers import Cache, PretrainedConfig
 from transformers.cache_utils import CacheLayerMixin
 
 from replication.rollout.masks import attention_mask
+
+MASKS_AT_ONCE = 32  # passes whose attention masks, [rows, 1, 32, live], are made together
 
 
 class _Layer(CacheLayerMixin):
@@ -76,6 +80,21 @@ class RowCache(Cache):
         self.places = self.begin.flatten()  # [r * q] the entries that a forward pass writes
         self.live = 1  # entries of a row that can be attended to in this pass
         super().__init__(layers=[_Layer(self) for _ in range(config.num_hidden_layers)])
+
+    def passes(self, positions: Tensor) -> Iterator[Tensor | dict[str, Tensor]]:
+        """Attention masks of k passes, which feed a token at positions [r, k] of each of the first r rows in turn.
+
+        Each says which entries the forward pass after it writes and reads. They are made for several passes at once:
+        a pass then costs two views, and the device is asked for the live length only once a block.
+        """
+        self.begin = self.begin.to(positions.device)
+        for block in positions.split(MASKS_AT_ONCE, dim=1):
+            places = self.begin[: len(block)] + block
+            live = int(block[:, 0].max()) + 1  # of the first pass; positions grow by one
+            masks = attention_mask(self.config, block, live + block.shape[1] - 1)
+            for i in range(block.shape[1]):
+                self.places, self.live = places[:, i], live + i
+                yield tree_map(lambda m, i=i: m[:, :, i : i + 1, : self.live], masks)
 
     def aim(self, positions: Tensor) -> Tensor | dict[str, Tensor]:
         """Say which positions [r, q] of the first r rows the next forward pass writes, and get its attention mask."""

@@ -23,7 +23,7 @@ from replication.rollout.slots import Slots
 from replication.rollout.state import DONE, State
 from replication.rollout.trace import Rollout
 from replication.rollout.uncertainty import token_entropy, token_surprisal
-from replication.seeds import mix, mixed, unit
+from replication.seeds import uniforms
 
 
 @torch.no_grad()
@@ -95,7 +95,7 @@ class Decoder:
         self.eos_ids = torch.tensor(list(eos_ids), device=state.tokens.device)
         widest = max(len(p) for p in state.prompts)
         cache = RowCache(text_config(model), min(rollout.max_rows, state.rows), widest + state.tokens_at_most)
-        self.slots = Slots(state, cache, rollout.lanes or rollout.max_rows, self._forward)
+        self.slots = Slots(state, cache, rollout.lanes or rollout.max_rows, self._prefill)
         self.steps = self.row_steps = 0
 
     def run(self, judge: Judge) -> Rollout:
@@ -107,12 +107,15 @@ class Decoder:
             raise RuntimeError(f"{left} completions wait for others that are not in flight: a group exceeds the cache")
         return self.state.rollout(self.steps, self.row_steps)
 
-    def _forward(self, cache: RowCache, positions: Tensor, ids: Tensor) -> Tensor:
-        """Logits [r, V] after the last token of each of the cache's first r rows."""
+    def _prefill(self, cache: RowCache, positions: Tensor, ids: Tensor) -> None:
+        self._forward(cache, positions, ids, cache.aim(positions))
+
+    def _forward(self, cache: RowCache, positions: Tensor, ids: Tensor, mask: Tensor | dict[str, Tensor]) -> Tensor:
+        """Logits [r, V] after the last of [r, q] ids of each of the cache's first r rows."""
         out = self.model(
             input_ids=ids,
             position_ids=positions,
-            attention_mask=cache.aim(positions),
+            attention_mask=mask,
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
@@ -126,16 +129,16 @@ class Decoder:
         t, n = state.length[rows], state.segment[rows]
         left = state.start[rows, n] + settings.segment_tokens - t  # [r] tokens to the segment's end
         times = t[:, None] + torch.arange(int(left.min()), device=rows.device)  # [r, k]
-        stream = mixed(state.keys[rows], n, state.erasures[rows, n])
-        uniform = unit(mix(stream[:, None] ^ times))
+        uniform = uniforms(*(x[:, None] for x in (state.keys[rows], n, state.erasures[rows, n])), times)  # [r, k]
         positions = state.prompt_size[rows, None] - 1 + times
         token = state.pending_token(rows)
         temperature: float | Tensor = settings.temperature
         if settings.cool_fraction:
             temperature = torch.where(state.cool[rows], settings.cool_temperature, temperature)[:, None]
         sampled = []
-        for step in range(times.shape[1]):
-            logits = self._forward(self.slots.cache, positions[:, step : step + 1], token[:, None])
+        cache = self.slots.cache
+        for step, mask in enumerate(cache.passes(positions)):
+            logits = self._forward(cache, positions[:, step : step + 1], token[:, None], mask)
             logp = tempered_logp(logits, settings.temperature)  # [r, V]
             drawn = tempered_logp(logits, temperature) if settings.cool_fraction else logp
             token = draw(truncate(drawn, settings.top_k, settings.top_p), uniform[:, step])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,9 @@ def build_strategy(trainer: TrainerConfig, train: TrainConfig) -> Strategy:
     if trainer.strategy == "ddp":
         return DDPStrategy(process_group_backend=None if cuda else "gloo", find_unused_parameters=False)
     settings: dict[str, Any] = {
-        "stage": 2,
+        "stage": 3 if trainer.strategy == "deepspeed_zero3" else 2,
+        "offload_optimizer": trainer.offload != "none",
+        "offload_parameters": trainer.offload == "parameters",
         "config": None,
         "logging_batch_size_per_gpu": 1,
         "process_group_backend": None if cuda else "gloo",
@@ -32,6 +36,22 @@ def build_strategy(trainer: TrainerConfig, train: TrainConfig) -> Strategy:
     assert isinstance(strategy.config, dict)
     strategy.config["gradient_clipping"] = float(train.grad_clip)
     return strategy
+
+
+@contextmanager
+def whole_weights(strategy: Strategy) -> Iterator[None]:
+    """Hold all weights on every process, for passes that the processes do not make in step: rollouts, the export.
+
+    ZeRO-3 would gather each layer's weights in each pass, on all processes at once, and wait for ever for one that
+    makes no such pass. Elsewhere the weights are whole as they are.
+    """
+    if not (isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3):
+        yield
+        return
+    from deepspeed.runtime.zero import unwrap_model_for_generation
+
+    with unwrap_model_for_generation(strategy.deepspeed_engine), torch.no_grad():
+        yield
 
 
 class CPUDeepSpeedStrategy(DeepSpeedStrategy):

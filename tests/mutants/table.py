@@ -58,7 +58,7 @@ MUTANTS = [
     Mutant("judged before all first attempts", JUDGE, "repeat_interleave(self.scope) > state.segment", "repeat_interleave(self.scope) >= state.segment", T_ENGINE),
     Mutant("entropy reading ignored", JUDGE, "h = state.entropy[rows] if", "h = -state.logp[rows] if", T_ENGINE),
     Mutant("one member too many erases", STATE, "member < int(erased_fraction", "member <= int(erased_fraction", T_ENGINE),
-    Mutant("same random numbers for every attempt", ENGINE, "mixed(state.keys[rows], n, state.erasures[rows, n])", "mixed(state.keys[rows], n, 0 * n)", T_ENGINE),
+    Mutant("same random numbers for every attempt", ENGINE, "(state.keys[rows], n, state.erasures[rows, n])", "(state.keys[rows], n, 0 * n)", T_ENGINE),
     Mutant("last attempt for the first", JUDGE, "torch.where(first.isnan(), u, first)", "u", T_ENGINE),
     Mutant("baseline over segments", JUDGE, "[rows // self.scope, :, n]", ".mean(2, keepdim=True).expand(-1, -1, state.segments)[rows // self.scope, :, n]", T_ENGINE),
     Mutant("cool members scored cool", ENGINE, "-token_surprisal(logp, token)", "-token_surprisal(drawn, token)", T_ENGINE),
