@@ -46,6 +46,13 @@ def output_folder(folder: Path, mark: str) -> Iterator[Path]:
         raise UserError(f"{folder} cannot be written: {error.strerror}: choose another folder by --out") from None
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there with all its text, or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text)
+    part.replace(path)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for this process alone: a second writer would spoil what the first one keeps (findings 13)."""

@@ -35,6 +35,14 @@ class TrainConfig:
     """Largest gradient norm; 0 does not clip"""
     checkpoint_every: int = 10
     """Rollouts between checkpoints"""
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept while a run lasts, beside the best one, by validation or else by reward"""
+    max_silent_steps: int = 50
+    """Steps in a row without any group whose rewards differ, at which the run stops; 0 for never"""
+    max_mismatch: float = 0.1
+    """Largest mean difference between the sampler's and the trainer's log-probabilities, in nats a token"""
+    max_truncated: float = 1.0
+    """Largest share of completions cut off at their longest length"""
     validate_every: int = 0
     """Rollouts between plain samplings of held-out problems; 0 for none"""
     validate_problems: int = 128
@@ -43,12 +51,13 @@ class TrainConfig:
     """Completions of each"""
 
     def __post_init__(self) -> None:
-        for key in ("steps", "prompts", "minibatches", "epochs", "micro_rows", "checkpoint_every"):
+        for key in ("steps", "prompts", "minibatches", "epochs", "micro_rows", "checkpoint_every", "keep_checkpoints"):
             require(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "a positive whole number")
         require(self.lr > 0, "train.lr", self.lr, "a positive number")
         for key in ("validate_problems", "validate_samples"):
             require(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "a positive whole number")
-        for key in ("warmup", "weight_decay", "grad_clip", "refills", "validate_every"):
+        require(0 <= self.max_truncated <= 1, "train.max_truncated", self.max_truncated, "between 0 and 1")
+        for key in ("warmup", "weight_decay", "grad_clip", "refills", "validate_every", "max_silent_steps", "max_mismatch"):
             require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "a number >= 0")
 
 

@@ -11,10 +11,22 @@ from torch.utils.checkpoint import checkpoint
 from replication.rollout.sampling import tempered_logp
 from replication.rollout.uncertainty import token_entropy, token_surprisal
 
-CHUNK = 4096  # tokens whose logits, [CHUNK, V], are held at once
+LOGITS = 2**28  # float32 logits held at once, 1 GiB
 
 
-def completion_logp(model: Any, ids: Tensor, at: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def chunk_tokens(vocabulary: int) -> int:
+    """Tokens whose logits are held at once."""
+    return max(1, LOGITS // vocabulary)
+
+
+def chunks(model: Any, tokens: Tensor) -> int:
+    """In how many chunks [r, T] tokens are scored."""
+    return -(-tokens.numel() // chunk_tokens(model.get_output_embeddings().out_features))
+
+
+def completion_logp(
+    model: Any, ids: Tensor, at: Tensor, tokens: Tensor, temperature: float, at_least: int = 1
+) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy at every token of the completions, at the sampling temperature.
 
     Logits are made in chunks of tokens and made again in the backward pass, so that no [r, T, V] tensor is ever held.
@@ -26,6 +38,7 @@ def completion_logp(model: Any, ids: Tensor, at: Tensor, tokens: Tensor, tempera
         at: [r, T] position of each completion token in `ids`.
         tokens: [r, T] the completion tokens.
         temperature: of the sampling.
+        at_least: chunks, empty ones if need be: under ZeRO-3 all processes must call the output head equally often.
 
     Returns:
         [r, T] log-probabilities, with gradient, and [r, T] entropies, without; in nats, meaningless on padding.
@@ -38,9 +51,9 @@ def completion_logp(model: Any, ids: Tensor, at: Tensor, tokens: Tensor, tempera
         logp = tempered_logp(head(states), temperature)
         return -token_surprisal(logp, chosen), token_entropy(logp.detach())
 
-    pieces = [
-        checkpoint(score, states, chosen, use_reentrant=False)
-        for states, chosen in zip(before.split(CHUNK), tokens.flatten().split(CHUNK), strict=True)
-    ]
+    size = chunk_tokens(head.out_features)
+    places = range(0, max(len(before), (at_least - 1) * size + 1), size)
+    chosen = tokens.flatten()
+    pieces = [checkpoint(score, before[i : i + size], chosen[i : i + size], use_reentrant=False) for i in places]
     logp, entropy = (torch.cat(part).view(tokens.shape) for part in zip(*pieces, strict=True))
     return logp, entropy

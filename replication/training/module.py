@@ -23,9 +23,11 @@ from replication.rollout.threshold import running_baseline
 from replication.rollout.trace import Rollout
 from replication.training.accumulate import optimizer_step
 from replication.training.batch import MicroBatch, Sequences, idle, micro_batches, sequences
-from replication.training.logprobs import completion_logp
+from replication.training.guard import check_history
+from replication.training.logprobs import chunks, completion_logp
 from replication.training.metrics import StepMetrics
 from replication.training.sampler import Sampler
+from replication.training.strategy import whole_weights
 
 
 class E3RLModule(L.LightningModule):
@@ -56,16 +58,18 @@ class E3RLModule(L.LightningModule):
         self.grader = Grader.of(config.grading)
         self.metrics = StepMetrics()
         self.sampler = Sampler(config, policy, tokenizer, problems, heldout, seed, self.grader, self.metrics)
+        self.head_calls = 1  # of each micro-batch's forward pass: the same number on every process
         self.running: Tensor | None = None  # [N] running baseline of the erasure, in nats
         self.history: list[dict[str, float]] = []  # one row a step; saved with the checkpoint
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Roll out, grade, give credit, and update on every minibatch."""
         step, slots, indices = batch  # this process's share of the step's problems
-        rollout, correct = self.sampler.step(step, slots, indices, self.running)  # verdicts are [P, G]
-        seqs = sequences(rollout, self.tokenizer.pad_token_id, attempts=self.config.credit.negatives)
-        advantage = self.credit(rollout, seqs, correct)  # [r, T]
-        reference = self.reference_logp(seqs)
+        with whole_weights(self.trainer.strategy):
+            rollout, correct = self.sampler.step(step, slots, indices, self.running)  # verdicts are [P, G]
+            seqs = sequences(rollout, self.tokenizer.pad_token_id, attempts=self.config.credit.negatives)
+            advantage = self.credit(rollout, seqs, correct)  # [r, T]
+            reference = self.reference_logp(seqs)
 
         train, g = self.config.train, rollout.group_size
         minibatch_of = (torch.arange(len(slots), device=self.device) % train.minibatches)[seqs.owner // g]  # [r]
@@ -76,6 +80,7 @@ class E3RLModule(L.LightningModule):
                 rows = (minibatch_of == minibatch).nonzero().squeeze(1)
                 parts = list(micro_batches(rows, train.micro_rows, seqs, advantage, weight, reference))
                 parts += [idle(parts[0])] * (self.most(len(parts)) - len(parts))
+                self.head_calls = self.most(max(chunks(self.policy, part.sequences.tokens) for part in parts))
                 loss = optimizer_step(self, parts, train.grad_clip)
                 self.metrics.before_update = False
                 self.metrics.add("loss", loss, 1 / self.trainer.world_size)
@@ -155,7 +160,8 @@ class E3RLModule(L.LightningModule):
 
     def score(self, model: Any, part: Sequences) -> tuple[Tensor, Tensor]:
         """[r, T] log-probabilities and entropies of the completions under a model."""
-        return completion_logp(model, part.ids, part.at, part.tokens, self.config.rollout.temperature)
+        temperature = self.config.rollout.temperature
+        return completion_logp(model, part.ids, part.at, part.tokens, temperature, self.head_calls)
 
     def forward(self, batch: MicroBatch) -> Tensor:
         """The micro-batch's part of the minibatch's loss."""
@@ -178,17 +184,21 @@ class E3RLModule(L.LightningModule):
         """Validate if it is time; reduce the step's metrics over processes, log them, and keep them."""
         train = self.config.train
         if train.validate_every and (step + 1) % train.validate_every == 0:
-            self.sampler.validate(self.sampler.heldout[self.global_rank :: self.trainer.world_size])
+            with whole_weights(self.trainer.strategy):
+                self.sampler.validate(self.sampler.heldout[self.global_rank :: self.trainer.world_size])
         row = {"step": float(step + 1), **self.metrics.reduce(self.trainer.strategy)}
         rates = row["verdict/no_answer"], row["verdict/timed_out"]
         check_rates(self.config.grading, train.prompts * self.config.rollout.group_size, *rates, f"step {step + 1}")
         self.history.append(row)
+        check_history(train, self.history)
         self.log_dict({f"train/{k}": v for k, v in row.items() if k != "step"}, rank_zero_only=True, sync_dist=False)
         self.log("reward", row["reward"], prog_bar=True, logger=False, rank_zero_only=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        train = self.config.train
-        return torch.optim.AdamW(self.policy.parameters(), lr=train.lr, weight_decay=train.weight_decay)
+        train, kind = self.config.train, torch.optim.AdamW
+        if self.config.trainer.offload != "none":  # the same AdamW, on the CPU
+            from deepspeed.ops.adam import DeepSpeedCPUAdam as kind
+        return kind(self.policy.parameters(), lr=train.lr, weight_decay=train.weight_decay)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"], checkpoint["running"] = self.history, self.running

@@ -50,7 +50,7 @@ def whole_weights(strategy: Strategy) -> Iterator[None]:
         return
     from deepspeed.runtime.zero import unwrap_model_for_generation
 
-    with unwrap_model_for_generation(strategy.deepspeed_engine), torch.no_grad():
+    with unwrap_model_for_generation(strategy.deepspeed_engine):
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +13,63 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from replication.config import Config
 from replication.errors import UserError
-from replication.training.strategy import build_strategy
+from replication.outputs import write_whole
+from replication.training.resume import CHECKPOINTS, complete
+from replication.training.strategy import build_strategy, whole_weights
 
 
 class RolloutCheckpoint(Callback):
-    """Saves after every so many rollouts, and keeps the newest checkpoint.
+    """Saves after every so many rollouts; keeps the newest checkpoints, and the best one.
+
+    The best one has the highest accuracy on held-out problems, or without a validation the highest reward, mean over
+    the rollouts since the checkpoint before. A checkpoint counts once its mark stands beside it.
 
     Lightning's ModelCheckpoint counts optimizer steps, warns under manual optimization, and cannot tell a rollout's
     last update from the others.
     """
 
-    def __init__(self, folder: Path, every: int):
-        self.folder, self.every = folder, every
+    def __init__(self, folder: Path, every: int, keep: int):
+        self.folder, self.every, self.keep = folder, every, keep
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
         done = len(module.history)
-        if done % self.every == 0:
-            older = list(self.folder.glob("rollout=*.ckpt"))
-            path = self.folder / f"rollout={done}.ckpt"
-            trainer.save_checkpoint(path)  # a file, or under DeepSpeed a folder that is written in place
-            if trainer.is_global_zero:
-                path.with_suffix(".complete").touch()
-                for old in older:
-                    old.with_suffix(".complete").unlink(missing_ok=True)
-                    trainer.strategy.remove_checkpoint(old)
+        if done % self.every:
+            return
+        path = self.folder / f"rollout={done}.ckpt"
+        trainer.save_checkpoint(path)  # a file, or under DeepSpeed a folder that is written in place
+        if trainer.is_global_zero:
+            write_whole(path.with_suffix(".complete"), f"{self.score(module.history)}\n")
+            scores = complete(self.folder)
+            best = max(scores, key=lambda rollout: (scores[rollout], rollout))
+            for old in sorted(scores)[: -self.keep]:
+                if old != best:
+                    path = self.folder / f"rollout={old}.ckpt"
+                    path.with_suffix(".complete").unlink()
+                    trainer.strategy.remove_checkpoint(path)
+
+    def score(self, history: list[dict[str, float]]) -> float:
+        validated = [row["heldout"] for row in history if "heldout" in row]
+        rewards = [row["reward"] for row in history[-self.every :]]
+        return validated[-1] if validated else sum(rewards) / len(rewards)
 
 
-def build_trainer(config: Config, folder: Path) -> L.Trainer:
+class AtTheEnd(Callback):
+    """Calls a function after the last step, on the first process, while the weights are whole."""
+
+    def __init__(self, work: Callable[[], None]):
+        self.work = work
+
+    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+        if len(module.history) == module.config.train.steps:
+            with whole_weights(trainer.strategy):
+                if trainer.is_global_zero:
+                    self.work()
+
+
+def build_trainer(config: Config, folder: Path, at_the_end: Callable[[], None]) -> L.Trainer:
     """A Trainer that keeps its checkpoints and logs in the folder."""
     trainer, train = config.trainer, config.train
+    checkpoints = RolloutCheckpoint(folder / CHECKPOINTS, train.checkpoint_every, train.keep_checkpoints)
     return L.Trainer(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
         strategy=build_strategy(trainer, train),
@@ -50,7 +79,7 @@ def build_trainer(config: Config, folder: Path) -> L.Trainer:
         max_epochs=1,
         enable_checkpointing=False,  # RolloutCheckpoint does it
         logger=build_logger(trainer.logger, folder),
-        callbacks=[RolloutCheckpoint(folder / "checkpoints", train.checkpoint_every), TQDMProgressBar(refresh_rate=1)],
+        callbacks=[checkpoints, AtTheEnd(at_the_end), TQDMProgressBar(refresh_rate=1)],
         use_distributed_sampler=False,  # the problems are dealt out by data.module.share
         enable_model_summary=False,
         log_every_n_steps=1,
@@ -72,9 +101,3 @@ def build_logger(name: str, folder: Path) -> Logger | bool:
         raise UserError(f"trainer.logger {name} needs a package that is missing: pip install {name}") from None
     settings: dict[str, Any] = {"dvcyaml": None, "save_dvc_exp": False, "report": None, "monitor_system": False}
     return DVCLiveLogger(dir=str(folder / "dvclive"), **settings)
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint of an earlier, interrupted run, or None."""
-    found = [path.with_suffix(".ckpt") for path in (folder / "checkpoints").glob("rollout=*.complete")]
-    return str(max(found, key=lambda path: int(path.stem.split("=")[1]))) if found else None

@@ -1,0 +1,45 @@
+"""What stops a training that has gone wrong, before it costs days."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from replication.config import TrainConfig
+from replication.errors import UserError
+
+
+def check_history(train: TrainConfig, history: Sequence[dict[str, float]]) -> None:
+    """Raise a `UserError` where the last of the steps shows a run that learns nothing any more.
+
+    Args:
+        train: the limits.
+        history: metrics by name, one row a step; the same on every process, so that all stop.
+    """
+    row = history[-1]
+    step = int(row["step"])
+    bad = [name for name, value in row.items() if not math.isfinite(value)]
+    if bad:
+        raise UserError(
+            f"step {step}: {bad[0]} is {row[bad[0]]}, so that the weights are lost: lower train.lr, or look at the "
+            "data of that step; the same command goes on from the last checkpoint, which is from before"
+        )
+    if row["mismatch"] > train.max_mismatch:
+        raise UserError(
+            f"step {step}: sampler and trainer differ by {row['mismatch']:.3g} nats a token, more than "
+            f"train.max_mismatch = {train.max_mismatch:g}: the gradient is of other samples than were drawn; use "
+            "trainer.precision 32, or raise the limit and run the same command to go on"
+        )
+    if row["truncated"] > train.max_truncated:
+        raise UserError(
+            f"step {step}: {row['truncated']:.1%} of the completions were cut off at their longest length, more than "
+            f"train.max_truncated = {train.max_truncated:g}: raise rollout.segments or rollout.segment_tokens, or the "
+            "limit"
+        )
+    last = history[-train.max_silent_steps :] if train.max_silent_steps else []
+    if len(last) == train.max_silent_steps and all(r["groups_without_signal"] == 1 for r in last):
+        raise UserError(
+            f"step {step}: no group's rewards have differed for {len(last)} steps (train.max_silent_steps), the last "
+            f"ones {row['reward']:.3g} on average: nothing is learned; take easier or harder problems, or a larger "
+            "rollout.group_size"
+        )

@@ -1,0 +1,65 @@
+"""Which checkpoint a run goes on from, and when it must not."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from replication.config import Config
+from replication.errors import UserError
+
+CHECKPOINTS = "checkpoints"  # folder in that of a run
+RECORD = "run.json"  # beside the checkpoints: what they are of
+Identity = dict[str, Any]
+
+
+def identity(config: Config, sections: Sequence[str], about: dict[str, Any], files: dict[str, Iterable[Path]]) -> Identity:
+    """All that the numbers of a run depend on, by name.
+
+    Args:
+        config: its settings.
+        sections: names of those that count.
+        about: further settings.
+        files: by name, files whose contents count, such as the problems, the starting weights and the code.
+    """
+    settings = {f"{s}.{k}": v for s in sections for k, v in dataclasses.asdict(getattr(config, s)).items()}
+    contents = {}
+    for name, paths in files.items():
+        digest = hashlib.sha256()
+        for path in paths:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        contents[name] = digest.hexdigest()[:16]
+    found: Identity = json.loads(json.dumps({**about, **settings, **contents}))  # as it will be read again
+    return found
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest complete checkpoint of an earlier, interrupted run, or None."""
+    found = complete(folder)
+    return str(folder / f"rollout={max(found)}.ckpt") if found else None
+
+
+def complete(folder: Path) -> dict[int, float]:
+    """The complete checkpoints of a folder: rollouts done, and the score that tells the best one."""
+    marks = folder.glob("rollout=*.complete")
+    return {int(mark.stem.split("=")[1]): float(mark.read_text()) for mark in marks}
+
+
+def refuse_others(folder: Path, mine: Identity) -> None:
+    """Raise a `UserError` if the folder's checkpoints are of other settings, data, code, or number of processes."""
+    if not complete(folder):
+        return
+    theirs = json.loads((folder / RECORD).read_text())
+    differ = [key for key in {**theirs, **mine} if theirs.get(key) != mine.get(key)]
+    if differ:
+        shown = ", ".join(f"{key} {theirs.get(key)} -> {mine.get(key)}" for key in differ[:3])
+        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise UserError(
+            f"{folder} holds checkpoints of an unfinished run that differs ({shown}{more}): set that back to go on, "
+            "choose another folder by --out, or start anew with --fresh"
+        )
