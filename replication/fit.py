@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 from contextlib import nullcontext
@@ -17,10 +18,9 @@ from typing import Any
 from replication.cli import Run, load_run
 from replication.config import RolloutConfig, TrainConfig, TrainerConfig
 from replication.errors import UserError, run_command
-from replication.outputs import check_output, locked, output_folder
+from replication.outputs import EXPORT_MARK, check_output, locked
 
 SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]  # what the numbers depend on
-MARK = "run.json"  # every export holds it
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--seed", {"type": int, "default": 0, "help": "seed of the samples and of the problems' order"}),
     ("--data", {"type": str | None, "default": None, "help": "prepared problems, data/<model> if not given"}),
@@ -86,21 +86,25 @@ def global_rank() -> int:
     return next((int(rank) for rank in ranks if rank is not None), 0)
 
 
-def train(run: Run) -> Path:
-    """Train and export; resumes by itself. Returns the export's folder."""
+def train(run: Run) -> tuple[Path, float]:
+    """Train and export; resumes by itself.
+
+    Returns:
+        The export's folder, and how far it is from the trained policy in nats a token (nan but on the first process).
+    """
     config, seed = run.config, int(run.options["seed"])
     check_sampling(config.rollout)
     check_machine(config.trainer, config.train, run.model)
     data = Path(run.options["data"] or f"data/{run.model}")
     out = Path(run.options["out"] or f"runs/train/{run.model}/{run.algorithm}/{seed}")
-    check_output(out, MARK)
+    check_output(out, EXPORT_MARK)
 
     from replication.data.prepared import read_benchmarks, read_train
 
     problems = read_train(data)
     heldout = next(iter(read_benchmarks(data, None).values())) if config.train.validate_every else []
 
-    from replication.policy import base_policy, load_policy, save_policy, use_machine
+    from replication.policy import base_policy, load_policy, use_machine
 
     base, revision = base_policy(config.policy, run.model)
     use_machine(config.policy)
@@ -109,9 +113,14 @@ def train(run: Run) -> Path:
     import lightning.pytorch as L
 
     from replication.data.module import ProblemModule
+    from replication.training.export import export_run
     from replication.training.module import E3RLModule
     from replication.training.trainer import build_trainer, last_checkpoint
 
+    if config.policy.lora_rank:
+        from replication.training.lora import add_adapters  # peft takes seconds to import
+
+        add_adapters(policy, config.policy, seed)
     if config.trainer.gradient_checkpointing:
         policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     print_ = fingerprint(run, base, data)
@@ -128,38 +137,39 @@ def train(run: Run) -> Path:
         trainer.fit(module, stream, ckpt_path=checkpoint, weights_only=False)
         if len(module.history) < t.steps:
             raise UserError(f"stopped after {len(module.history)} of {t.steps} steps: run the same command to go on")
+        difference = math.nan
         if trainer.is_global_zero:
-            _export(run, module, out, base, revision, save_policy)
+            difference = export_run(record_of(run, base, revision), module, data, out)
             shutil.rmtree(scratch / "checkpoints", ignore_errors=True)  # the logs stay
-    return out
+    return out, difference
 
 
-def _export(run: Run, module: Any, out: Path, base: str, revision: str | None, save_policy: Any) -> None:
-    """The trained policy as a plain checkpoint, with the run's settings and history; complete or not there."""
-    settings = {section: dataclasses.asdict(getattr(run.config, section)) for section in (*SECTIONS, "grading")}
-    record = {
+def record_of(run: Run, base: str, revision: str | None) -> dict[str, Any]:
+    """What run.json keeps of a run: where it started and all its settings."""
+    return {
         "model": run.model,
         "algorithm": run.algorithm,
         "seed": run.options["seed"],
         "base": base,
         "revision": revision,
+        "settings": {section: dataclasses.asdict(getattr(run.config, section)) for section in (*SECTIONS, "grading")},
     }
-    with output_folder(out, MARK) as new:
-        save_policy(module.policy, module.tokenizer, new)
-        (new / "run.json").write_text(json.dumps({**record, "settings": settings}, indent=2) + "\n")
-        (new / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in module.history))
 
 
 def main() -> None:
     run = load_run(
         [*SECTIONS, "grading"], options=OPTIONS, description="Train a policy and export it as a plain checkpoint."
     )
-    out = train(run)
+    out, difference = train(run)
     if global_rank() == 0:
+        from replication.training.card import last_reward
+
         rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
-        last = rows[-5:]
-        reward = sum(row["reward"] for row in last) / len(last)
-        print(f"reward {reward:.3f} over the last {len(last)} of {len(rows)} steps -> {out}")
+        reward, last = last_reward(rows)
+        print(
+            f"reward {reward:.3f} over the last {last} of {len(rows)} steps, the export differs from the policy by "
+            f"{difference:.1e} nats a token -> {out}"
+        )
 
 
 if __name__ == "__main__":

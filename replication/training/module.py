@@ -188,7 +188,8 @@ class E3RLModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         train = self.config.train
-        return torch.optim.AdamW(self.policy.parameters(), lr=train.lr, weight_decay=train.weight_decay)
+        trained = [weight for weight in self.policy.parameters() if weight.requires_grad]  # with LoRA, the adapters
+        return torch.optim.AdamW(trained, lr=train.lr, weight_decay=train.weight_decay)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"], checkpoint["running"] = self.history, self.running
