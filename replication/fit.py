@@ -6,8 +6,8 @@ Killed at any moment, the same command goes on from the last checkpoint to the s
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
+import math
 import os
 import shutil
 from contextlib import nullcontext
@@ -17,10 +17,9 @@ from typing import Any
 from replication.cli import Run, load_run
 from replication.config import RolloutConfig, TrainConfig, TrainerConfig
 from replication.errors import UserError, run_command
-from replication.outputs import check_output, locked, output_folder
+from replication.outputs import EXPORT_MARK, check_output, locked
 
 SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]  # what the numbers depend on
-MARK = "run.json"  # every export holds it
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--seed", {"type": int, "default": 0, "help": "seed of the samples and of the problems' order"}),
     ("--data", {"type": str | None, "default": None, "help": "prepared problems, data/<model> if not given"}),
@@ -28,14 +27,16 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
         "--out",
         {"type": str | None, "default": None, "help": "export, runs/train/<model>/<algorithm>/<seed> if not given"},
     ),
+    ("--fresh", {"action": "store_true", "help": "drop the checkpoints of an unfinished run, and start anew"}),
 ]
 
 
-def check_machine(trainer: TrainerConfig, train: TrainConfig, model: str) -> None:
+def check_machine(trainer: TrainerConfig, train: TrainConfig, model: str, lora: int) -> None:
     """Refuse what this machine or these settings cannot run, before anything is loaded.
 
     Raises:
-        UserError: too few GPUs, or GPUs too small; more processes than the strategy has; problems that do not divide.
+        UserError: too few GPUs, or GPUs too small; more processes than the strategy has; what ZeRO-3 cannot do;
+            problems that do not divide.
     """
     import torch
 
@@ -51,6 +52,8 @@ def check_machine(trainer: TrainerConfig, train: TrainConfig, model: str) -> Non
             )
     if trainer.strategy == "single" and world > 1:
         raise UserError(f"trainer.strategy single runs 1 process, not {world}: use ddp or deepspeed_zero2")
+    if trainer.strategy == "deepspeed_zero3" and lora:
+        raise UserError("policy.lora_rank is not merged under trainer.strategy deepspeed_zero3: use deepspeed_zero2")
     if train.prompts % (train.minibatches * world):
         raise UserError(
             f"train.prompts = {train.prompts} cannot be dealt evenly to {train.minibatches} minibatches x {world} "
@@ -67,17 +70,23 @@ def check_sampling(rollout: RolloutConfig) -> None:
         )
 
 
-def fingerprint(run: Run, base: str, data: Path) -> str:
-    """Hash of all that a run's numbers depend on: settings, seed, problems, starting weights, code."""
-    digest = hashlib.sha256(run.config.fingerprint(*SECTIONS).encode())
-    digest.update(f"{run.algorithm} {run.options['seed']} {base}".encode())
+def identity_of(run: Run, base: str, data: Path) -> dict[str, Any]:
+    """All that a run's numbers depend on: settings, seed, problems, starting weights, code."""
+    from replication.training.resume import identity
+
     package = Path(__file__).parent
     code = [path for path in sorted(package.rglob("*.py")) if "report" not in path.relative_to(package).parts[0]]
     weights = sorted(Path(base).glob("*.safetensors")) if Path(base).is_dir() else []
-    for path in [data / "train.jsonl", *weights, *code]:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:12]
+    about = {"algorithm": run.algorithm, "seed": run.options["seed"], "base": base}
+    files = {"problems": [data / "train.jsonl"], "starting weights": weights, "code": code}
+    return identity(run.config, SECTIONS, about, files)
+
+
+def scratch_of(out: Path) -> Path:
+    """Where a run keeps its checkpoints and logs until its export is written."""
+    here = Path.cwd()
+    whole = out.absolute()
+    return Path(".scratch/train") / (whole.relative_to(here) if whole.is_relative_to(here) else str(whole).lstrip("/"))
 
 
 def global_rank() -> int:
@@ -86,21 +95,25 @@ def global_rank() -> int:
     return next((int(rank) for rank in ranks if rank is not None), 0)
 
 
-def train(run: Run) -> Path:
-    """Train and export; resumes by itself. Returns the export's folder."""
+def train(run: Run) -> tuple[Path, float]:
+    """Train and export; resumes by itself.
+
+    Returns:
+        The export's folder, and how far it is from the trained policy in nats a token (nan but on the first process).
+    """
     config, seed = run.config, int(run.options["seed"])
     check_sampling(config.rollout)
-    check_machine(config.trainer, config.train, run.model)
+    check_machine(config.trainer, config.train, run.model, config.policy.lora_rank)
     data = Path(run.options["data"] or f"data/{run.model}")
     out = Path(run.options["out"] or f"runs/train/{run.model}/{run.algorithm}/{seed}")
-    check_output(out, MARK)
+    check_output(out, EXPORT_MARK)
 
     from replication.data.prepared import read_benchmarks, read_train
 
     problems = read_train(data)
     heldout = next(iter(read_benchmarks(data, None).values())) if config.train.validate_every else []
 
-    from replication.policy import base_policy, load_policy, save_policy, use_machine
+    from replication.policy import base_policy, load_policy, use_machine
 
     base, revision = base_policy(config.policy, run.model)
     use_machine(config.policy)
@@ -109,57 +122,70 @@ def train(run: Run) -> Path:
     import lightning.pytorch as L
 
     from replication.data.module import ProblemModule
+    from replication.training import resume
+    from replication.training.export import export_run
     from replication.training.module import E3RLModule
-    from replication.training.trainer import build_trainer, last_checkpoint
+    from replication.training.trainer import build_trainer
 
+    if config.policy.lora_rank:
+        from replication.training.lora import add_adapters  # peft takes seconds to import
+
+        add_adapters(policy, config.policy, seed)
     if config.trainer.gradient_checkpointing:
         policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    print_ = fingerprint(run, base, data)
-    scratch = Path(".scratch/train") / run.model / run.algorithm / f"{seed}-{print_}"
-    with locked(scratch) if global_rank() == 0 else nullcontext():
+    mine, scratch = identity_of(run, base, data), scratch_of(out)
+    first, difference = global_rank() == 0, math.nan
+    with locked(scratch) if first else nullcontext():
+        if first:
+            if run.options["fresh"]:
+                shutil.rmtree(scratch / resume.CHECKPOINTS, ignore_errors=True)
+            resume.begin(scratch, mine)
         validation = heldout[: config.train.validate_problems]
         module = E3RLModule(config, policy.train(), tokenizer, problems, seed, validation)
         t = config.train
         stream = ProblemModule(len(problems), t.steps, t.prompts, t.minibatches, seed)
-        trainer: L.Trainer = build_trainer(config, scratch)
-        checkpoint = last_checkpoint(scratch)
+
+        def export() -> None:
+            nonlocal difference
+            difference = export_run(record_of(run, base, revision), module, data, out)
+            shutil.rmtree(scratch / resume.CHECKPOINTS, ignore_errors=True)  # the logs stay
+
+        trainer: L.Trainer = build_trainer(config, scratch, export)
+        checkpoint = resume.last_checkpoint(scratch)
         if checkpoint is not None and trainer.is_global_zero:
             print(f"resuming from {checkpoint}")
         trainer.fit(module, stream, ckpt_path=checkpoint, weights_only=False)
         if len(module.history) < t.steps:
             raise UserError(f"stopped after {len(module.history)} of {t.steps} steps: run the same command to go on")
-        if trainer.is_global_zero:
-            _export(run, module, out, base, revision, save_policy)
-            shutil.rmtree(scratch / "checkpoints", ignore_errors=True)  # the logs stay
-    return out
+    return out, difference
 
 
-def _export(run: Run, module: Any, out: Path, base: str, revision: str | None, save_policy: Any) -> None:
-    """The trained policy as a plain checkpoint, with the run's settings and history; complete or not there."""
-    settings = {section: dataclasses.asdict(getattr(run.config, section)) for section in (*SECTIONS, "grading")}
-    record = {
+def record_of(run: Run, base: str, revision: str | None) -> dict[str, Any]:
+    """What run.json keeps of a run: where it started and all its settings."""
+    return {
         "model": run.model,
         "algorithm": run.algorithm,
         "seed": run.options["seed"],
         "base": base,
         "revision": revision,
+        "settings": {section: dataclasses.asdict(getattr(run.config, section)) for section in (*SECTIONS, "grading")},
     }
-    with output_folder(out, MARK) as new:
-        save_policy(module.policy, module.tokenizer, new)
-        (new / "run.json").write_text(json.dumps({**record, "settings": settings}, indent=2) + "\n")
-        (new / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in module.history))
 
 
 def main() -> None:
     run = load_run(
         [*SECTIONS, "grading"], options=OPTIONS, description="Train a policy and export it as a plain checkpoint."
     )
-    out = train(run)
+    out, difference = train(run)
     if global_rank() == 0:
+        from replication.training.card import last_reward
+
         rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
-        last = rows[-5:]
-        reward = sum(row["reward"] for row in last) / len(last)
-        print(f"reward {reward:.3f} over the last {len(last)} of {len(rows)} steps -> {out}")
+        reward, last = last_reward(rows)
+        print(
+            f"reward {reward:.3f} over the last {last} of {len(rows)} steps, the export differs from the policy by "
+            f"{difference:.1e} nats a token -> {out}"
+        )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from replication.errors import UserError
 
+EXPORT_MARK = "run.json"  # every export of a training holds it
+
 
 def check_output(folder: Path, mark: str) -> None:
     """Raise a `UserError` if the folder holds what is not an output of this kind; long work asks before it starts."""

@@ -34,7 +34,7 @@ def train_seed(model: str, algorithm: str, seed: int) -> dict[str, Any]:
     """Train and sample one seed, unless an earlier, interrupted run of this command already did."""
     from replication.cli import load_run
     from replication.data.prepared import read_benchmarks
-    from replication.fit import OPTIONS, SECTIONS, fingerprint, train
+    from replication.fit import OPTIONS, SECTIONS, identity_of, train
     from replication.policy import load_policy
 
     run = load_run([*SECTIONS, "evaluate"], ["--model", model, "--algorithm", algorithm], OPTIONS)
@@ -42,7 +42,7 @@ def train_seed(model: str, algorithm: str, seed: int) -> dict[str, Any]:
     run.config.policy.pretrained = start
     run.options.update(seed=seed, data=str(data), out=str(out))
     name = f"{model}-{algorithm}-{seed}"
-    mark = code_mark(__file__, fingerprint(run, start, data), run.config.fingerprint("evaluate"))
+    mark = code_mark(__file__, json.dumps(identity_of(run, start, data)), run.config.fingerprint("evaluate"))
     if (known := remembered(name, mark)) is not None:
         return known
     train(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -75,6 +76,11 @@ class PolicyConfig:
     """Key and value heads"""
     ffn_size: int = 256
     """Width of the feed-forward layer"""
+    lora_rank: int = 0
+    """Rank of the adapters that are trained in place of the weights (LoRA), on every linear layer of the blocks, and
+    merged into the export; 0 trains all weights"""
+    lora_alpha: float = 32.0
+    """The adapters' update is multiplied by lora_alpha / lora_rank"""
 
     def __post_init__(self) -> None:
         for key in ("hidden_size", "layers", "heads", "kv_heads", "ffn_size"):
@@ -86,7 +92,9 @@ class PolicyConfig:
             "such that heads have an even width",
         )
         require(self.heads % self.kv_heads == 0, "policy.kv_heads", self.kv_heads, "a divisor of policy.heads")
-        require(self.cpu_threads >= 0, "policy.cpu_threads", self.cpu_threads, "a whole number >= 0")
+        for key in ("cpu_threads", "lora_rank"):
+            require(getattr(self, key) >= 0, f"policy.{key}", getattr(self, key), "a whole number >= 0")
+        require(0 < self.lora_alpha < math.inf, "policy.lora_alpha", self.lora_alpha, "a positive number")
 
 
 @dataclass

@@ -57,7 +57,15 @@ class TrainConfig:
         for key in ("validate_problems", "validate_samples"):
             require(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "a positive whole number")
         require(0 <= self.max_truncated <= 1, "train.max_truncated", self.max_truncated, "between 0 and 1")
-        for key in ("warmup", "weight_decay", "grad_clip", "refills", "validate_every", "max_silent_steps", "max_mismatch"):
+        for key in (
+            "warmup",
+            "weight_decay",
+            "grad_clip",
+            "refills",
+            "validate_every",
+            "max_silent_steps",
+            "max_mismatch",
+        ):
             require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "a number >= 0")
 
 
@@ -66,7 +74,7 @@ class TrainerConfig:
     """Where and how Lightning runs the training; none of it changes the method."""
 
     strategy: Literal["single", "ddp", "deepspeed_zero2", "deepspeed_zero3"] = "single"
-    """Lightning strategy; ZeRO-2 shares optimizer states and gradients out over the processes, ZeRO-3 the weights too"""
+    """Lightning strategy; ZeRO-2 shares optimizer states and gradients out over processes, ZeRO-3 weights too"""
     offload: Literal["none", "optimizer", "parameters"] = "none"
     """What DeepSpeed keeps in CPU memory: the optimizer's states and its step, and under ZeRO-3 the weights too"""
     devices: int = 1

@@ -27,7 +27,7 @@ from replication.training.guard import check_history
 from replication.training.logprobs import chunks, completion_logp
 from replication.training.metrics import StepMetrics
 from replication.training.sampler import Sampler
-from replication.training.strategy import whole_weights
+from replication.training.strategy import adamw, whole_weights
 
 
 class E3RLModule(L.LightningModule):
@@ -195,10 +195,8 @@ class E3RLModule(L.LightningModule):
         self.log("reward", row["reward"], prog_bar=True, logger=False, rank_zero_only=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        train, kind = self.config.train, torch.optim.AdamW
-        if self.config.trainer.offload != "none":  # the same AdamW, on the CPU
-            from deepspeed.ops.adam import DeepSpeedCPUAdam as kind
-        return kind(self.policy.parameters(), lr=train.lr, weight_decay=train.weight_decay)
+        trained = [weight for weight in self.policy.parameters() if weight.requires_grad]  # with LoRA, the adapters
+        return adamw(self.config.trainer.offload, trained, self.config.train.lr, self.config.train.weight_decay)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"], checkpoint["running"] = self.history, self.running

@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from replication.config import Config
 from replication.errors import UserError
+from replication.outputs import write_whole
 
 CHECKPOINTS = "checkpoints"  # folder in that of a run
 RECORD = "run.json"  # beside the checkpoints: what they are of
 Identity = dict[str, Any]
 
 
-def identity(config: Config, sections: Sequence[str], about: dict[str, Any], files: dict[str, Iterable[Path]]) -> Identity:
+def identity(
+    config: Config, sections: Sequence[str], about: dict[str, Any], files: dict[str, Iterable[Path]]
+) -> Identity:
     """All that the numbers of a run depend on, by name.
 
     Args:
@@ -38,28 +41,33 @@ def identity(config: Config, sections: Sequence[str], about: dict[str, Any], fil
     return found
 
 
+def begin(folder: Path, mine: Identity) -> None:
+    """Note what the folder's checkpoints will be of.
+
+    Raises:
+        UserError: it has some already, of other settings, data, code, or number of processes.
+    """
+    record = folder / RECORD
+    if complete(folder / CHECKPOINTS):
+        theirs = json.loads(record.read_text())
+        differ = [key for key in {**theirs, **mine} if theirs.get(key) != mine.get(key)]
+        if differ:
+            shown = ", ".join(f"{key} {theirs.get(key)} -> {mine.get(key)}" for key in differ[:3])
+            more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+            raise UserError(
+                f"{folder} holds checkpoints of an unfinished run that differs ({shown}{more}): set that back to go "
+                "on, choose another --out, or start anew with --fresh"
+            )
+    write_whole(record, json.dumps(mine, indent=2) + "\n")
+
+
 def last_checkpoint(folder: Path) -> str | None:
     """The newest complete checkpoint of an earlier, interrupted run, or None."""
-    found = complete(folder)
-    return str(folder / f"rollout={max(found)}.ckpt") if found else None
+    found = complete(folder / CHECKPOINTS)
+    return str(folder / CHECKPOINTS / f"rollout={max(found)}.ckpt") if found else None
 
 
-def complete(folder: Path) -> dict[int, float]:
+def complete(checkpoints: Path) -> dict[int, float]:
     """The complete checkpoints of a folder: rollouts done, and the score that tells the best one."""
-    marks = folder.glob("rollout=*.complete")
+    marks = checkpoints.glob("rollout=*.complete")
     return {int(mark.stem.split("=")[1]): float(mark.read_text()) for mark in marks}
-
-
-def refuse_others(folder: Path, mine: Identity) -> None:
-    """Raise a `UserError` if the folder's checkpoints are of other settings, data, code, or number of processes."""
-    if not complete(folder):
-        return
-    theirs = json.loads((folder / RECORD).read_text())
-    differ = [key for key in {**theirs, **mine} if theirs.get(key) != mine.get(key)]
-    if differ:
-        shown = ", ".join(f"{key} {theirs.get(key)} -> {mine.get(key)}" for key in differ[:3])
-        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
-        raise UserError(
-            f"{folder} holds checkpoints of an unfinished run that differs ({shown}{more}): set that back to go on, "
-            "choose another folder by --out, or start anew with --fresh"
-        )

@@ -54,6 +54,15 @@ def whole_weights(strategy: Strategy) -> Iterator[None]:
         yield
 
 
+def adamw(offload: str, weights: list[torch.nn.Parameter], lr: float, decay: float) -> torch.optim.Optimizer:
+    """AdamW, of DeepSpeed's make where the step is taken on the CPU, which is compiled at its first use."""
+    if offload == "none":
+        return torch.optim.AdamW(weights, lr=lr, weight_decay=decay)
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+    return DeepSpeedCPUAdam(weights, lr=lr, weight_decay=decay)
+
+
 class CPUDeepSpeedStrategy(DeepSpeedStrategy):
     """DeepSpeed's real engine and ZeRO partitioning on CPU processes with gloo, which Lightning's strategy refuses.
 

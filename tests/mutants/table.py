@@ -22,7 +22,7 @@ T_UNCERTAINTY, T_THRESHOLD, T_ENGINE = (f"rollout/test_{name}.py" for name in ("
 T_SAMPLING = "rollout/test_sampling.py"
 T_ADVANTAGE, T_ALLOCATION, T_ASSIGN = (f"credit/test_{name}.py" for name in ("advantage", "allocation", "assign"))
 T_LOSSES, T_MODULE, T_STEP = "objectives/test_losses.py", "training/test_module.py", "training/test_step.py"
-T_SAMPLER = "training/test_sampler.py"
+T_SAMPLER, T_LORA, T_EXPORT = (f"training/test_{name}.py" for name in ("sampler", "lora", "export"))
 STATISTICS = "evaluation/statistics.py"
 
 MUTANTS = [
@@ -133,6 +133,15 @@ MUTANTS = [
     Mutant("gradient is not clipped", ACCUMULATE, "if grad_clip and not deepspeed", "if deepspeed", T_STEP),
     Mutant("refills where there is signal", "training/sampler.py", "(correct == correct[:, :1]).all(1)", "(correct != correct[:, :1]).any(1)", T_SAMPLER),
     Mutant("refill in the wrong slot", "training/sampler.py", "order[i] = len(slots) + new", "order[new] = len(slots) + new", T_SAMPLER),
+    Mutant("frozen weights in the optimizer", MODULE, " if weight.requires_grad]", "]", T_LORA),
+    Mutant("the same adapter in every layer", "training/lora.py", 'seed_for(seed, "lora", name)', 'seed_for(seed, "lora")', T_LORA),
+    Mutant("adapters scaled by their rank", "training/lora.py", "math.sqrt(a.shape[1])", "math.sqrt(a.shape[0])", T_LORA),
+    Mutant("adapters of the global stream", "training/lora.py", "uniform_(-1, 1, generator=generator)", "uniform_(-1, 1)", T_LORA),
+    Mutant("adapters on some layers", "training/lora.py", 'target_modules="all-linear"', 'target_modules=["q_proj", "v_proj"]', T_LORA),
+    Mutant("merged in the policy's precision", "training/lora.py", "    policy.float()\n", "", T_EXPORT),
+    Mutant("the policy compared with itself", "training/export.py", "sample_logp(exported.to(policy.device), sample", "sample_logp(policy, sample", T_EXPORT),
+    Mutant("an export of nan passes", "training/export.py", "if not difference <= limit", "if difference > limit", T_EXPORT),
+    Mutant("the first rewards for the last", "training/card.py", "history[-LAST:]", "history[:LAST]", T_EXPORT),
     # metrics
     Mutant("Pass@k with replacement", METRICS, "(1 - correct.double()[:, None] / drawn)", "(1 - correct.double()[:, None] / n + 0 * drawn)", "evaluation/test_metrics.py"),
     Mutant("abstentions vote", METRICS, "winners = (counts == counts.amax(-1, keepdim=True)) & (counts > 0)", "winners = counts >= 0", "evaluation/test_metrics.py"),

@@ -53,13 +53,14 @@ def test_export_is_a_plain_checkpoint_and_every_metric_is_there(workshop, algori
     assert not list(out.parent.glob("*.partial"))
 
 
-def test_kill_and_resume_give_the_same_numbers(workshop):
+@pytest.mark.parametrize(("seed", "flags"), [(5, []), (6, ["--policy.lora_rank=4", "--train.lr=0.001"])])
+def test_kill_and_resume_give_the_same_numbers(workshop, seed, flags):
     """Killed by SIGKILL after a checkpoint, the same command goes on to the same weights and the same history."""
-    argv = [*SMALL, "--algorithm=e3rl", "--seed=5", "--train.steps=6"]
-    straight, resumed = workshop / "straight", workshop / "resumed"
+    argv = [*SMALL, "--algorithm=e3rl", f"--seed={seed}", "--train.steps=6", *flags]
+    straight, resumed = workshop / f"straight-{seed}", workshop / f"resumed-{seed}"
     command("fit", *argv, f"--out={straight}", cwd=workshop)
     scratch = workshop / ".scratch/train/tiny/e3rl"
-    assert not list(scratch.glob("5-*/checkpoints/*"))
+    assert not list(scratch.glob(f"{seed}-*/checkpoints/*"))
 
     process = subprocess.Popen(
         [sys.executable, "-m", "replication.fit", "--params", str(ROOT / "params.yaml"), *argv, f"--out={resumed}"],
@@ -69,7 +70,7 @@ def test_kill_and_resume_give_the_same_numbers(workshop):
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 240
-    while not list(scratch.glob("5-*/checkpoints/rollout=[2-5].ckpt")):
+    while not list(scratch.glob(f"{seed}-*/checkpoints/rollout=[2-5].ckpt")):
         assert process.poll() is None and time.monotonic() < deadline, "no checkpoint was written"
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
