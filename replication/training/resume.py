@@ -19,7 +19,7 @@ Identity = dict[str, Any]
 
 
 def identity(
-    config: Config, sections: Sequence[str], about: dict[str, Any], files: dict[str, Iterable[Path]]
+    config: Config, sections: Sequence[str], about: dict[str, Any], files: Mapping[str, Iterable[Path]]
 ) -> Identity:
     """All that the numbers of a run depend on, by name.
 
