@@ -47,11 +47,7 @@ def adapted(policy: Any) -> list[tuple[str, LoraLayer]]:
 
 
 def merge_adapters(policy: Any) -> None:
-    """Add the adapters to their weights and take them out: the policy is the plain model again, in place.
-
-    The sum is taken in float32 and stays in it, since bfloat16 would round most of a small update away.
-    """
-    policy.float()
+    """Add the adapters to their weights and take them out: the policy is the plain model again, in place."""
     for name, layer in adapted(policy):
         layer.merge()
         policy.set_submodule(name, layer.get_base_layer())

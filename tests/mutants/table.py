@@ -138,7 +138,7 @@ MUTANTS = [
     Mutant("adapters scaled by their rank", "training/lora.py", "math.sqrt(a.shape[1])", "math.sqrt(a.shape[0])", T_LORA),
     Mutant("adapters of the global stream", "training/lora.py", "uniform_(-1, 1, generator=generator)", "uniform_(-1, 1)", T_LORA),
     Mutant("adapters on some layers", "training/lora.py", 'target_modules="all-linear"', 'target_modules=["q_proj", "v_proj"]', T_LORA),
-    Mutant("merged in the policy's precision", "training/lora.py", "    policy.float()\n", "", T_EXPORT),
+    Mutant("merged in the policy's precision", "training/export.py", "policy.float()  #", "pass  #", T_EXPORT),
     Mutant("the policy compared with itself", "training/export.py", "sample_logp(exported.to(policy.device), sample", "sample_logp(policy, sample", T_EXPORT),
     Mutant("an export of nan passes", "training/export.py", "if not difference <= limit", "if difference > limit", T_EXPORT),
     Mutant("the first rewards for the last", "training/card.py", "history[-LAST:]", "history[:LAST]", T_EXPORT),
