@@ -1,6 +1,7 @@
 """`python -m replication.fit --model tiny|4b|8b|<folder or hub id> --algorithm e3rl`: train a policy, export it.
 
-Killed at any moment, the same command goes on from the last checkpoint to the same numbers.
+Killed at any moment, the same command goes on from the last checkpoint to the same numbers. With `--plan` nothing is
+trained or loaded: it says what the run would take.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from replication.cli import Run, load_run
 from replication.config import RolloutConfig, TrainConfig, TrainerConfig
-from replication.errors import UserError, run_command
+from replication.errors import UserError, require, run_command
 from replication.outputs import check_output, locked, output_folder
 
 SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]  # what the numbers depend on
@@ -28,6 +29,9 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
         "--out",
         {"type": str | None, "default": None, "help": "export, runs/train/<model>/<algorithm>/<seed> if not given"},
     ),
+    ("--plan", {"action": "store_true", "help": "only say what the run would take: memory by part, tokens, time"}),
+    ("--devices", {"type": int | None, "default": None, "help": "with --plan: GPUs a node, trainer.devices if not given"}),
+    ("--json", {"action": "store_true", "help": "with --plan: for machines"}),
 ]
 
 
@@ -39,7 +43,6 @@ def check_machine(trainer: TrainerConfig, train: TrainConfig, model: str) -> Non
     """
     import torch
 
-    world = trainer.devices * trainer.nodes
     if trainer.gpu_gib:
         have = [torch.cuda.get_device_properties(i).total_memory / 2**30 for i in range(torch.cuda.device_count())]
         if len(have) < trainer.devices or min(have, default=0) < 0.95 * trainer.gpu_gib:
@@ -49,6 +52,12 @@ def check_machine(trainer: TrainerConfig, train: TrainConfig, model: str) -> Non
                 f"machine has {found}: run it where they are, set trainer.devices and trainer.gpu_gib to what fits "
                 "your GPUs, or use --model tiny"
             )
+    check_deal(trainer, train)
+
+
+def check_deal(trainer: TrainerConfig, train: TrainConfig) -> None:
+    """Raise a `UserError` for more processes than the strategy has, or problems that do not divide among them."""
+    world = trainer.devices * trainer.nodes
     if trainer.strategy == "single" and world > 1:
         raise UserError(f"trainer.strategy single runs 1 process, not {world}: use ddp or deepspeed_zero2")
     if train.prompts % (train.minibatches * world):
@@ -134,6 +143,24 @@ def train(run: Run) -> Path:
     return out
 
 
+def plan(run: Run) -> str:
+    """What the run would take, as text or JSON; needs no data, weights, GPU or network."""
+    config, devices = run.config, run.options["devices"]
+    if devices is not None:
+        require(devices > 0, "devices", devices, "a positive whole number")
+        config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, devices=devices))
+    check_sampling(config.rollout)
+    check_deal(config.trainer, config.train)
+
+    from replication.policy import use_machine
+    from replication.training.plan_page import findings, page, plan_of
+
+    use_machine(config.policy)  # whose threads the CPU's speed is measured with
+    planned = plan_of(config)
+    found = findings(planned, run.model)
+    return json.dumps(found, indent=2) if run.options["json"] else page(found, planned)
+
+
 def _export(run: Run, module: Any, out: Path, base: str, revision: str | None, save_policy: Any) -> None:
     """The trained policy as a plain checkpoint, with the run's settings and history; complete or not there."""
     settings = {section: dataclasses.asdict(getattr(run.config, section)) for section in (*SECTIONS, "grading")}
@@ -154,6 +181,11 @@ def main() -> None:
     run = load_run(
         [*SECTIONS, "grading"], options=OPTIONS, description="Train a policy and export it as a plain checkpoint."
     )
+    if run.options["plan"]:
+        return print(plan(run))
+    for flag in ("devices", "json"):
+        if run.options[flag]:
+            raise UserError(f"--{flag} is for --plan" + (": a run takes --trainer.devices" if flag == "devices" else ""))
     out = train(run)
     if global_rank() == 0:
         rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]

@@ -65,6 +65,10 @@ class PolicyConfig:
     the cores are shared"""
     thinking: bool = False
     """Qwen3's thinking mode in the chat template (the paper does not say; see docs/ledger.md)"""
+    lora_rank: int = 0
+    """Rank of the adapters on every linear layer of the blocks, which alone are trained; 0 trains all weights"""
+    lora_alpha: float = 32.0
+    """The adapters' output is scaled by lora_alpha / lora_rank"""
     hidden_size: int = 96
     """Width"""
     layers: int = 3
@@ -86,7 +90,9 @@ class PolicyConfig:
             "such that heads have an even width",
         )
         require(self.heads % self.kv_heads == 0, "policy.kv_heads", self.kv_heads, "a divisor of policy.heads")
-        require(self.cpu_threads >= 0, "policy.cpu_threads", self.cpu_threads, "a whole number >= 0")
+        for key in ("cpu_threads", "lora_rank"):
+            require(getattr(self, key) >= 0, f"policy.{key}", getattr(self, key), "a whole number >= 0")
+        require(self.lora_alpha > 0, "policy.lora_alpha", self.lora_alpha, "a positive number")
 
 
 @dataclass

@@ -56,8 +56,11 @@ class TrainConfig:
 class TrainerConfig:
     """Where and how Lightning runs the training; none of it changes the method."""
 
-    strategy: Literal["single", "ddp", "deepspeed_zero2"] = "single"
+    strategy: Literal["single", "ddp", "deepspeed_zero2", "deepspeed_zero3"] = "single"
     """Lightning strategy"""
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    """What DeepSpeed keeps in the memory of the machine instead of the GPU's: nothing, the optimizer's state, or (ZeRO-3)
+    that and the weights"""
     devices: int = 1
     """Processes a node, one a GPU (or a CPU process with gloo)"""
     nodes: int = 1

@@ -14,6 +14,11 @@ from replication.rollout.uncertainty import token_entropy, token_surprisal
 CHUNK = 4096  # tokens whose logits, [CHUNK, V], are held at once
 
 
+def chunk_tokens(vocabulary: int) -> int:
+    """Tokens whose logits, [tokens, V], are held at once: 2**28 logits at most."""
+    return max(1, 2**28 // vocabulary)
+
+
 def completion_logp(model: Any, ids: Tensor, at: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy at every token of the completions, at the sampling temperature.
 
