@@ -30,7 +30,10 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
         {"type": str | None, "default": None, "help": "export, runs/train/<model>/<algorithm>/<seed> if not given"},
     ),
     ("--plan", {"action": "store_true", "help": "only say what the run would take: memory by part, tokens, time"}),
-    ("--devices", {"type": int | None, "default": None, "help": "with --plan: GPUs a node, trainer.devices if not given"}),
+    (
+        "--devices",
+        {"type": int | None, "default": None, "help": "with --plan: GPUs a node, trainer.devices if not given"},
+    ),
     ("--json", {"action": "store_true", "help": "with --plan: for machines"}),
 ]
 
@@ -185,7 +188,9 @@ def main() -> None:
         return print(plan(run))
     for flag in ("devices", "json"):
         if run.options[flag]:
-            raise UserError(f"--{flag} is for --plan" + (": a run takes --trainer.devices" if flag == "devices" else ""))
+            raise UserError(
+                f"--{flag} is for --plan" + (": a run takes --trainer.devices" if flag == "devices" else "")
+            )
     out = train(run)
     if global_rank() == 0:
         rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]

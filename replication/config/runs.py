@@ -59,8 +59,8 @@ class TrainerConfig:
     strategy: Literal["single", "ddp", "deepspeed_zero2", "deepspeed_zero3"] = "single"
     """Lightning strategy"""
     offload: Literal["none", "optimizer", "parameters"] = "none"
-    """What DeepSpeed keeps in the memory of the machine instead of the GPU's: nothing, the optimizer's state, or (ZeRO-3)
-    that and the weights"""
+    """What DeepSpeed keeps in the machine's memory instead of the GPU's: nothing, the optimizer's state, or that and
+    the weights (ZeRO-3 only)"""
     devices: int = 1
     """Processes a node, one a GPU (or a CPU process with gloo)"""
     nodes: int = 1

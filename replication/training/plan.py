@@ -80,7 +80,9 @@ class Plan:
     def slots(self) -> int:
         """Rows of the KV cache; a validation's too, whose groups have another size."""
         train, most = self.config.train, self.config.rollout.max_rows
-        held_out = math.ceil(train.validate_problems / self.world) * train.validate_samples if train.validate_every else 0
+        held_out = (
+            math.ceil(train.validate_problems / self.world) * train.validate_samples if train.validate_every else 0
+        )
         return max(min(most, self.rows), min(max(most, train.validate_samples), held_out))
 
     @property
@@ -98,6 +100,11 @@ class Plan:
     def micro(self) -> int:
         """Rows of a micro-batch."""
         return min(self.config.train.micro_rows, max(1, self.rows // self.config.train.minibatches))
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether an optimizer step sums the gradients of several micro-batches."""
+        return self.rows * (1 + self.attempts) > self.config.train.minibatches * self.micro
 
     @property
     def tokens(self) -> int:
@@ -126,13 +133,19 @@ def reference(p: Plan) -> int:
 
 
 def gradients(p: Plan) -> int:
-    """Single: 4 bytes a trained weight. DDP: 4, and 4 of its buckets. ZeRO-2: its share, twice while micro-batches are
-    accumulated (the sum and the newest). ZeRO-3: its share once. Offloaded: none on the GPU."""
+    """Single: 4 bytes a trained weight. DDP: 4, and 4 of its buckets. ZeRO: its share, in the weights' type. Offloaded:
+    none on the GPU."""
     if p.stage == 0:
         return p.trained * (4 if p.config.trainer.strategy == "single" else 8)
-    if p.config.trainer.offload != "none":
-        return 0
-    return p.trained * p.element * (2 if p.stage == 2 else 1) // p.shards
+    return 0 if p.config.trainer.offload != "none" else p.trained * p.element // p.shards
+
+
+def gradients_passing(p: Plan) -> int:
+    """While a micro-batch passes: those of the micro-batches before it, if there are any. DDP keeps its buckets, ZeRO-3
+    its share; ZeRO-2 holds its share of the sum and of the newest."""
+    if p.stage:
+        return gradients(p) * (2 if p.stage == 2 and p.accumulates else 1)
+    return gradients(p) if p.accumulates else gradients(p) - 4 * p.trained
 
 
 def optimizer(p: Plan) -> int:
@@ -143,9 +156,12 @@ def optimizer(p: Plan) -> int:
 
 
 def buffers(p: Plan) -> int:
-    """During a backward pass: DeepSpeed's reduction buffers (two of BUCKET elements under ZeRO-2, one under ZeRO-3), and
-    the gradient of the embedding or head twice (the sum over chunks of logits and the newest), unless frozen."""
+    """During a backward pass: DeepSpeed's reduction buffers (two of BUCKET elements under ZeRO-2, one under ZeRO-3),
+    and the gradient of the embedding or head twice (the sum over chunks of logits and the newest), unless frozen; once
+    more where ZeRO-2 brings gradients to the machine's memory."""
     largest = 0 if p.sizes.adapters else 2 * p.sizes.largest * p.element
+    if p.stage == 2 and p.config.trainer.offload != "none":
+        largest += p.sizes.largest * p.element
     return largest + {0: 0, 2: 2, 3: 1}[p.stage] * BUCKET * p.element
 
 
@@ -173,10 +189,12 @@ def kv_cache(p: Plan) -> int:
 
 
 def rollout_logits(p: Plan) -> int:
-    """lanes x V of a decoding step: logits (element), log-probabilities and probabilities (4 each), and the cumulative
-    distribution in float64 with the copy that `cumsum` makes (8 each); 4 more where some draw at another temperature."""
+    """lanes x (V of a decoding step: logits (element), log-probabilities and probabilities (4 each), and the cumulative
+    distribution in float64 with the copy that `cumsum` makes (8 each); 4 more where some draw at another temperature;
+    and 40 bytes of each token of the segment)."""
     logits = 2 if p.mixed else p.element
-    return p.lanes * p.sizes.vocabulary * (logits + 24 + (4 if p.config.rollout.cool_fraction else 0))
+    each = logits + 24 + (4 if p.config.rollout.cool_fraction else 0)
+    return p.lanes * (p.sizes.vocabulary * each + 40 * p.config.rollout.segment_tokens)
 
 
 def training_logits(p: Plan) -> int:
@@ -216,10 +234,10 @@ def saved_activations(p: Plan) -> int:
 
 def layer_backward(p: Plan) -> int:
     """n x what the backward pass through a block takes beside what is saved: with gradient checkpointing its saved
-    tensors made again; the gradients of the feed-forward layer, 3 I, and of the stream, 2 D."""
+    tensors made again; gradients of the feed-forward layer, 2 I, and of the stream, 2 D."""
     s, low = p.sizes, 2 if p.mixed else p.element
     again = layer_activations(p) if p.config.trainer.gradient_checkpointing else 0
-    return p.tokens * (again + 3 * s.ffn * low + 2 * s.hidden * (4 if p.mixed else p.element))
+    return p.tokens * (again + 2 * s.ffn * low + 2 * s.hidden * (4 if p.mixed else p.element))
 
 
 def record(p: Plan) -> int:
@@ -233,7 +251,8 @@ def memory(p: Plan) -> Memory:
     held = {"weights": weights(p), "reference": reference(p), "optimizer": optimizer(p)}
     grad = {"gradients": gradients(p)}
     kept = {"gradients": 0} if p.stage == 2 else grad  # ZeRO-2 frees them after the update, the others keep them
-    trained = {**held, **grad, "buffers": buffers(p), "record": record(p), "activations": saved_activations(p)}
+    passing = {"gradients": gradients_passing(p)}
+    trained = {**held, **passing, "buffers": buffers(p), "record": record(p), "activations": saved_activations(p)}
     trained["gathered weights"] = gathered(p, rollout=False)
     backward = trained["activations"] + layer_backward(p)
     sampled = {"KV cache": kv_cache(p), "logits": rollout_logits(p), "gathered weights": gathered(p, rollout=True)}

@@ -9,7 +9,7 @@ from typing import Any
 from replication.config import Config, PolicyConfig
 from replication.training import plan_time
 from replication.training.architectures import sizes_of
-from replication.training.plan import PROMPT, SMALL_PROMPT, Plan, available, fits, host_memory, memory, peak
+from replication.training.plan import PROMPT, SMALL_PROMPT, Memory, Plan, available, fits, host_memory, memory, peak
 from replication.training.plan_remedies import remedies, roomiest
 
 GIB = 2**30
@@ -63,24 +63,34 @@ def size(count: float) -> str:
     return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else f"{count / 2**20:.1f} MiB"
 
 
-def table(phases: dict[str, dict[str, int]]) -> list[str]:
+PARTS = (
+    "weights",
+    "gathered weights",
+    "reference",
+    "gradients",
+    "optimizer",
+    "KV cache",
+    "activations",
+    "logits",
+    "buffers",
+    "record",
+)
+
+
+def table(phases: Memory) -> list[str]:
     """Parts by phases, and the sum of each phase; parts that are nowhere are left out."""
-    parts = sorted({part for held in phases.values() for part in held}, key=order)
-    rows = [[part, *(held.get(part, 0) for held in phases.values())] for part in parts]
-    rows = [row for row in rows if any(row[1:])] + [["sum", *(sum(held.values()) for held in phases.values())]]
-    cells = [["", *phases]] + [[str(row[0]), *(size(n) if n else "-" for n in row[1:])] for row in rows]
-    return ["".join(f"{c:<18}" if i == 0 else f"{c:>11}" for i, c in enumerate(line)) for line in cells]
-
-
-def order(part: str) -> int:
-    """The place of a part in the table."""
-    known = "weights, gathered weights, reference, gradients, optimizer, KV cache, activations, logits, buffers, record"
-    return known.split(", ").index(part)
+    rows = {part: [held.get(part, 0) for held in phases.values()] for part in PARTS}
+    rows = {part: row for part, row in rows.items() if any(row)}
+    rows["sum"] = [sum(held.values()) for held in phases.values()]
+    cells = [["", *phases], *([part, *(size(n) if n else "-" for n in row)] for part, row in rows.items())]
+    return [f"{name:<18}" + "".join(f"{cell:>11}" for cell in line) for name, *line in cells]
 
 
 def flags(values: dict[str, Any]) -> str:
     """Changed settings as they stand on the command line."""
-    return " ".join(f"--{key} {str(value).lower() if isinstance(value, bool) else value}" for key, value in values.items())
+    return " ".join(
+        f"--{key} {str(value).lower() if isinstance(value, bool) else value}" for key, value in values.items()
+    )
 
 
 def page(found: dict[str, Any], p: Plan) -> str:
@@ -95,16 +105,21 @@ def page(found: dict[str, Any], p: Plan) -> str:
         f"memory of each {what} by phase of a step",
         *table(found["memory"]),
         "",
-        f"{'fits' if found['fits'] else 'DOES NOT FIT'}: {size(found['peak'])} of {size(found['available'])} at the most"
+        ("fits" if found["fits"] else "DOES NOT FIT")
+        + f": {size(found['peak'])} of {size(found['available'])} at the most"
         + (f"; {size(found['machine'])} of each machine's own memory" if found["machine"] else ""),
     ]
     if found["fits"]:
         if found["roomiest_max_rows"] > c.rollout.max_rows:
-            lines.append(f"room for more rows in flight, which decode faster: --rollout.max_rows {found['roomiest_max_rows']}")
+            lines.append(
+                f"room for more rows in flight, which decode faster: --rollout.max_rows {found['roomiest_max_rows']}"
+            )
     elif found["remedies"]:
         lines += ["fits with one of:", *(f"  {flags(values)}" for values in found["remedies"])]
     else:
-        lines.append("nothing that was tried fits: fewer or shorter segments, a smaller model, or GPUs with more memory")
+        lines.append(
+            "nothing that was tried fits: fewer or shorter segments, a smaller model, or GPUs with more memory"
+        )
     t = plan_time.duration
     lines += [
         "",

@@ -73,7 +73,8 @@ def rollout_seconds(p: Plan, hw: Hardware) -> float:
 
 
 def token_flops(p: Plan) -> float:
-    """Of a token's forward pass: 2 x weights read, and attention to half of the others, 2 x layers x H x d x (prompt + T)."""
+    """Of a token's forward pass: 2 x weights read, and attention to half of the others, 2 x layers x H x d x S with
+    S = prompt + T."""
     s = p.sizes
     return 2 * s.read + 2 * s.layers * s.heads * s.head_dim * (p.prompt + p.longest)
 
@@ -120,4 +121,3 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.1f} s"
-
