@@ -86,8 +86,9 @@ def step(config: Config, policy: Any, tokenizer: Any) -> dict[str, float]:
     return found
 
 
-def seconds(config: Config, policy: Any, tokenizer: Any) -> tuple[float, float]:
-    """Seconds of the processor for the last step's rollout and for its training, nothing followed; one thread."""
+def seconds(config: Config, policy: Any, tokenizer: Any) -> tuple[float, float, float]:
+    """Seconds of the processor for the last step's rollout and for its training, nothing followed, of one thread; and
+    the tokens sampled for each that was kept."""
     times: dict[str, float] = {}
 
     def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,6 +96,8 @@ def seconds(config: Config, policy: Any, tokenizer: Any) -> tuple[float, float]:
             start = time.process_time()
             done = work(*args)
             times[name] = time.process_time() - start
+            if name == "_roll_out":
+                times["sampled"] = done.row_steps / done.length.sum().item()
             return done
 
         return wrapped
@@ -103,7 +106,7 @@ def seconds(config: Config, policy: Any, tokenizer: Any) -> tuple[float, float]:
         for owner, name in ((E3RLModule, "training_step"), (Sampler, "step"), (Sampler, "_roll_out")):
             patches.enter_context(mock.patch.object(owner, name, timed(name, getattr(owner, name))))
         run_steps(config, policy, tokenizer)
-    return times["_roll_out"], times["training_step"] - times["step"]
+    return times["_roll_out"], times["training_step"] - times["step"], times["sampled"]
 
 
 def problems_of(config: Config) -> list[Problem]:

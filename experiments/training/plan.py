@@ -64,11 +64,12 @@ def compare(config: Config, policy: Any, tokenizer: Any) -> list[dict[str, Any]]
 
 
 def timing(config: Config, policy: Any, tokenizer: Any, prompt: int) -> list[dict[str, Any]]:
-    """The plan's seconds of a step beside those of one that is run now."""
+    """The plan's seconds of a step, for as many erased tokens as there were, beside those of one that is run now."""
     p = Plan(config, sizes_of(config.policy), prompt)
     hw = plan_time.hardware(p)
-    predicted = plan_time.rollout_seconds(p, hw), plan_time.training_seconds(p, hw)
-    measured = measure.seconds(config, policy, tokenizer)
+    *measured, sampled = measure.seconds(config, policy, tokenizer)
+    rollout = plan_time.rollout_seconds(p, hw) / plan_time.erased_factor(p) * sampled
+    predicted = rollout, plan_time.training_seconds(p, hw)
     names = "seconds, rollout", "seconds, training"
     return [
         {"part": name, "predicted": a, "measured": b} for name, a, b in zip(names, predicted, measured, strict=True)
@@ -79,7 +80,7 @@ def report(name: str, config: Config, policy: Any, tokenizer: Any) -> list[dict[
     """Measure, print and return the rows of a model."""
     use_machine(config.policy)
     rows = compare(config, policy, tokenizer)
-    longer = replace(config, train=replace(config.train, steps=2))  # the second step, when all is warm
+    longer = replace(config, train=replace(config.train, steps=2 if name == "tiny" else 1))  # tiny: when all is warm
     rows += timing(longer, policy, tokenizer, measure.prompt_tokens(config, tokenizer))
     for row in rows:
         row["model"], row["ratio"] = name, row["predicted"] / row["measured"]
