@@ -9,7 +9,7 @@ import torch
 
 from replication.training.plan import ERASED, Plan, kv_token
 
-BANDWIDTH_SHARE = 0.5  # of the memory's bandwidth while decoding; vLLM reaches 0.53 to 0.70 (docs of this project)
+BANDWIDTH_SHARE = 0.5  # of the memory's bandwidth while decoding; vLLM reaches 0.53 to 0.70 with Qwen3-8B
 FLOPS_SHARE = 0.35  # of the GPU's peak while training; of the CPU's measured matrix products, CPU_SHARE
 CPU_SHARE = 0.7
 
@@ -105,7 +105,7 @@ def assumptions(p: Plan, hw: Hardware) -> list[str]:
         f"every completion has the longest length, {p.longest} tokens, so that time and memory are upper bounds",
         f"{erased_factor(p):.2f} tokens are sampled for each that is kept",
         f"{hw.name}: {hw.bandwidth / 1e12:.3g} TB/s, {hw.flops / 1e12:.3g} TFLOP/s"
-        + ("" if gpu else " (products measured now, bandwidth assumed)"),
+        + ("" if gpu else " (products measured now, bandwidth assumed; otherwise idle)"),
         f"decoding at {BANDWIDTH_SHARE:.0%} of the bandwidth, a block in {hw.launch * 1e3:.1f} ms at the least "
         "(launches); training at "
         f"{share:.0%} of the FLOP/s",

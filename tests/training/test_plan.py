@@ -188,6 +188,7 @@ def test_an_architecture_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         sizes_of(PolicyConfig(pretrained=str(tmp_path)))
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     """In an empty folder: no data, no weights, no hub."""
     done = command("fit", "--model=8b", "--plan", "--json", "--devices=1", cwd=tmp_path, HF_HUB_OFFLINE="1")
@@ -200,6 +201,7 @@ def test_the_command(tmp_path):
     assert "fits: 31.9 GiB of 73.6 GiB" in text and "KV cache" in text and "assumed:" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "why"),
     [
