@@ -1,6 +1,7 @@
 """`python -m replication.fit --model tiny|4b|8b|<folder or hub id> --algorithm e3rl`: train a policy, export it.
 
-Killed at any moment, the same command goes on from the last checkpoint to the same numbers.
+Killed at any moment, the same command goes on from the last checkpoint to the same numbers. With `--plan` nothing is
+trained or loaded: it says what the run would take.
 """
 
 from __future__ import annotations
@@ -8,16 +9,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from replication.cli import Run, load_run
-from replication.config import RolloutConfig, TrainConfig, TrainerConfig
-from replication.errors import UserError, run_command
+from replication.errors import UserError, require, run_command
 from replication.outputs import EXPORT_MARK, check_output, locked
+from replication.training.machine import check_gpus, check_settings, global_rank
 
 SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]  # what the numbers depend on
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
@@ -28,46 +28,13 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
         {"type": str | None, "default": None, "help": "export, runs/train/<model>/<algorithm>/<seed> if not given"},
     ),
     ("--fresh", {"action": "store_true", "help": "drop the checkpoints of an unfinished run, and start anew"}),
+    ("--plan", {"action": "store_true", "help": "only say what the run would take: memory by part, tokens, time"}),
+    (
+        "--devices",
+        {"type": int | None, "default": None, "help": "with --plan: GPUs a node, trainer.devices if not given"},
+    ),
+    ("--json", {"action": "store_true", "help": "with --plan: for machines"}),
 ]
-
-
-def check_machine(trainer: TrainerConfig, train: TrainConfig, model: str, lora: int) -> None:
-    """Refuse what this machine or these settings cannot run, before anything is loaded.
-
-    Raises:
-        UserError: too few GPUs, or GPUs too small; more processes than the strategy has; what ZeRO-3 cannot do;
-            problems that do not divide.
-    """
-    import torch
-
-    world = trainer.devices * trainer.nodes
-    if trainer.gpu_gib:
-        have = [torch.cuda.get_device_properties(i).total_memory / 2**30 for i in range(torch.cuda.device_count())]
-        if len(have) < trainer.devices or min(have, default=0) < 0.95 * trainer.gpu_gib:
-            found = f"{len(have)} with {min(have):.0f} GiB" if have else "none"
-            raise UserError(
-                f"--model {model} needs {trainer.devices} CUDA GPUs of {trainer.gpu_gib} GiB a node, and this "
-                f"machine has {found}: run it where they are, set trainer.devices and trainer.gpu_gib to what fits "
-                "your GPUs, or use --model tiny"
-            )
-    if trainer.strategy == "single" and world > 1:
-        raise UserError(f"trainer.strategy single runs 1 process, not {world}: use ddp or deepspeed_zero2")
-    if trainer.strategy == "deepspeed_zero3" and lora:
-        raise UserError("policy.lora_rank is not merged under trainer.strategy deepspeed_zero3: use deepspeed_zero2")
-    if train.prompts % (train.minibatches * world):
-        raise UserError(
-            f"train.prompts = {train.prompts} cannot be dealt evenly to {train.minibatches} minibatches x {world} "
-            "processes: use a multiple"
-        )
-
-
-def check_sampling(rollout: RolloutConfig) -> None:
-    """Raise a `UserError` for truncated sampling, whose draws are not from the distribution that is trained."""
-    if rollout.top_k or rollout.top_p < 1:
-        raise UserError(
-            f"rollout.top_k = {rollout.top_k} and rollout.top_p = {rollout.top_p}: training draws from the whole "
-            "distribution, 0 and 1; for an evaluation set evaluate.top_k and evaluate.top_p"
-        )
 
 
 def identity_of(run: Run, base: str, data: Path) -> dict[str, Any]:
@@ -89,12 +56,6 @@ def scratch_of(out: Path) -> Path:
     return Path(".scratch/train") / (whole.relative_to(here) if whole.is_relative_to(here) else str(whole).lstrip("/"))
 
 
-def global_rank() -> int:
-    """This process's rank, by whichever launcher started it: torchrun, SLURM, or Lightning itself."""
-    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
-    return next((int(rank) for rank in ranks if rank is not None), 0)
-
-
 def train(run: Run) -> tuple[Path, float]:
     """Train and export; resumes by itself.
 
@@ -102,8 +63,8 @@ def train(run: Run) -> tuple[Path, float]:
         The export's folder, and how far it is from the trained policy in nats a token (nan but on the first process).
     """
     config, seed = run.config, int(run.options["seed"])
-    check_sampling(config.rollout)
-    check_machine(config.trainer, config.train, run.model, config.policy.lora_rank)
+    check_settings(config)
+    check_gpus(config.trainer, run.model)
     data = Path(run.options["data"] or f"data/{run.model}")
     out = Path(run.options["out"] or f"runs/train/{run.model}/{run.algorithm}/{seed}")
     check_output(out, EXPORT_MARK)
@@ -160,6 +121,23 @@ def train(run: Run) -> tuple[Path, float]:
     return out, difference
 
 
+def plan(run: Run) -> str:
+    """What the run would take, as text or JSON; needs no data, weights, GPU or network."""
+    config, devices = run.config, run.options["devices"]
+    if devices is not None:
+        require(devices > 0, "devices", devices, "a positive whole number")
+        config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, devices=devices))
+    check_settings(config)
+
+    from replication.policy import use_machine
+    from replication.training.plan_page import findings, page, plan_of
+
+    use_machine(config.policy)  # whose threads the CPU's speed is measured with
+    planned = plan_of(config)
+    found = findings(planned, run.model)
+    return json.dumps(found, indent=2) if run.options["json"] else page(found, planned)
+
+
 def record_of(run: Run, base: str, revision: str | None) -> dict[str, Any]:
     """What run.json keeps of a run: where it started and all its settings."""
     return {
@@ -176,6 +154,11 @@ def main() -> None:
     run = load_run(
         [*SECTIONS, "grading"], options=OPTIONS, description="Train a policy and export it as a plain checkpoint."
     )
+    if run.options["plan"]:
+        return print(plan(run))
+    for flag, instead in (("devices", ": a run takes --trainer.devices"), ("json", "")):
+        if run.options[flag]:
+            raise UserError(f"--{flag} is for --plan{instead}")
     out, difference = train(run)
     if global_rank() == 0:
         from replication.training.card import last_reward

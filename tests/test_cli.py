@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from replication.cli import load_run
-from replication.config import SECTIONS, RolloutConfig
+from replication.config import SECTIONS, Config, RolloutConfig
 from replication.errors import UserError
-from replication.fit import check_sampling
+from replication.training.machine import check_settings
 
 ROOT = Path(__file__).parents[1]
 PARAMS = """
@@ -139,6 +139,6 @@ def test_fingerprint_knows_what_changed(params):
 
 @pytest.mark.parametrize("truncated", [{"top_k": 5}, {"top_p": 0.9}])
 def test_training_refuses_truncated_sampling(truncated):
-    check_sampling(RolloutConfig())
+    check_settings(Config())
     with pytest.raises(UserError, match=r"top_k.*evaluate\.top_k"):
-        check_sampling(RolloutConfig(**truncated))
+        check_settings(Config(rollout=RolloutConfig(**truncated)))

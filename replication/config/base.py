@@ -66,6 +66,10 @@ class PolicyConfig:
     the cores are shared"""
     thinking: bool = False
     """Qwen3's thinking mode in the chat template (the paper does not say; see docs/ledger.md)"""
+    lora_rank: int = 0
+    """Rank of the adapters on every linear layer of the blocks, which alone are trained; 0 trains all weights"""
+    lora_alpha: float = 32.0
+    """The adapters' output is scaled by lora_alpha / lora_rank"""
     hidden_size: int = 96
     """Width"""
     layers: int = 3
@@ -76,11 +80,6 @@ class PolicyConfig:
     """Key and value heads"""
     ffn_size: int = 256
     """Width of the feed-forward layer"""
-    lora_rank: int = 0
-    """Rank of the adapters that are trained in place of the weights (LoRA), on every linear layer of the blocks, and
-    merged into the export; 0 trains all weights"""
-    lora_alpha: float = 32.0
-    """The adapters' update is multiplied by lora_alpha / lora_rank"""
 
     def __post_init__(self) -> None:
         for key in ("hidden_size", "layers", "heads", "kv_heads", "ffn_size"):

@@ -1,0 +1,54 @@
+"""What this machine and these settings can run; imports nothing slow, so that a refusal comes at once."""
+
+from __future__ import annotations
+
+import os
+
+from replication.config import Config, TrainerConfig
+from replication.errors import UserError
+
+
+def check_gpus(trainer: TrainerConfig, model: str) -> None:
+    """Raise a `UserError` where the run asks for more or larger GPUs than there are."""
+    if not trainer.gpu_gib:
+        return
+    import torch
+
+    have = [torch.cuda.get_device_properties(i).total_memory / 2**30 for i in range(torch.cuda.device_count())]
+    if len(have) < trainer.devices or min(have, default=0) < 0.95 * trainer.gpu_gib:
+        found = f"{len(have)} with {min(have):.0f} GiB" if have else "none"
+        raise UserError(
+            f"--model {model} needs {trainer.devices} CUDA GPUs of {trainer.gpu_gib} GiB a node, and this "
+            f"machine has {found}: run it where they are, set trainer.devices and trainer.gpu_gib to what fits "
+            "your GPUs (--plan says what does), or use --model tiny"
+        )
+
+
+def check_settings(config: Config) -> None:
+    """Raise a `UserError` for settings that contradict each other.
+
+    These are: truncated sampling, whose draws are not from the distribution that is trained; more processes than the
+    strategy has; problems that do not divide among them; adapters under ZeRO-3.
+    """
+    rollout, train, trainer = config.rollout, config.train, config.trainer
+    world = trainer.devices * trainer.nodes
+    if rollout.top_k or rollout.top_p < 1:
+        raise UserError(
+            f"rollout.top_k = {rollout.top_k} and rollout.top_p = {rollout.top_p}: training draws from the whole "
+            "distribution, 0 and 1; for an evaluation set evaluate.top_k and evaluate.top_p"
+        )
+    if trainer.strategy == "single" and world > 1:
+        raise UserError(f"trainer.strategy single runs 1 process, not {world}: use ddp or deepspeed_zero2")
+    if trainer.strategy == "deepspeed_zero3" and config.policy.lora_rank:
+        raise UserError("policy.lora_rank is not merged under trainer.strategy deepspeed_zero3: use deepspeed_zero2")
+    if train.prompts % (train.minibatches * world):
+        raise UserError(
+            f"train.prompts = {train.prompts} cannot be dealt evenly to {train.minibatches} minibatches x {world} "
+            "processes: use a multiple"
+        )
+
+
+def global_rank() -> int:
+    """This process's rank, by whichever launcher started it: torchrun, SLURM, or Lightning itself."""
+    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return next((int(rank) for rank in ranks if rank is not None), 0)

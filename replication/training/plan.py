@@ -1,0 +1,288 @@
+"""What a run takes of a GPU's memory, part by part and phase by phase, from its settings and the model's sizes alone.
+
+A step has four phases, of which the largest decides: the rollout, scoring (a micro-batch's forward pass up to its
+logits), the backward pass through the blocks, and the optimizer's update. Bytes throughout, of one process. The
+formulas follow what torch 2.13, transformers 5.23 and DeepSpeed 0.19.8 do; docs/memory.md works them out by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from replication.config import Config
+from replication.training.architectures import Sizes
+from replication.training.logprobs import chunk_tokens
+
+Memory = dict[str, dict[str, int]]  # phase -> part -> bytes
+
+SMALL_PROMPT, PROMPT = 12, 256  # tokens: a synthetic problem of 8 steps, `34:+-+-+-+->`, and what is assumed elsewhere
+ERASED = 1.3  # tokens sampled for each that is kept, under erasure
+BUCKET = 200_000_000  # elements of DeepSpeed's reduction buffers, as Lightning sets them
+LIVE = 1_000_000_000  # elements of gathered weights under ZeRO-3 (stage3_max_live_parameters)
+RESERVE = 0.08  # share of the memory left to CUDA, NCCL and fragmentation
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings and sizes, and the numbers that follow from them and that several formulas share."""
+
+    config: Config
+    sizes: Sizes
+    prompt: int  # tokens of a prompt
+
+    @property
+    def world(self) -> int:
+        return self.config.trainer.devices * self.config.trainer.nodes
+
+    @property
+    def stage(self) -> int:
+        """DeepSpeed's ZeRO stage; 0 without DeepSpeed."""
+        strategy = self.config.trainer.strategy
+        return int(strategy[-1]) if strategy.startswith("deepspeed") else 0
+
+    @property
+    def element(self) -> int:
+        """Bytes of a weight: DeepSpeed casts the model to bfloat16, Lightning's bf16-mixed keeps float32."""
+        return 2 if self.stage and self.config.trainer.precision == "bf16" else 4
+
+    @property
+    def mixed(self) -> bool:
+        """Whether matrix products are autocast to bfloat16 from float32 weights."""
+        return not self.stage and self.config.trainer.precision == "bf16"
+
+    @property
+    def trained(self) -> int:
+        """Weights that are trained: all, or LoRA's adapters."""
+        return self.sizes.adapters or self.sizes.parameters
+
+    @property
+    def shards(self) -> int:
+        """Processes that share the optimizer's state (and the gradients) under ZeRO."""
+        return self.world if self.stage else 1
+
+    @property
+    def longest(self) -> int:
+        """T: tokens of the longest completion."""
+        return self.config.rollout.segments * self.config.rollout.segment_tokens
+
+    @property
+    def groups(self) -> int:
+        """Prompts of a process in a step."""
+        return math.ceil(self.config.train.prompts / self.world)
+
+    @property
+    def rows(self) -> int:
+        """Completions of a process in a step."""
+        return self.groups * self.config.rollout.group_size
+
+    @property
+    def slots(self) -> int:
+        """Rows of the KV cache; a validation's too, whose groups have another size."""
+        train, most = self.config.train, self.config.rollout.max_rows
+        held_out = (
+            math.ceil(train.validate_problems / self.world) * train.validate_samples if train.validate_every else 0
+        )
+        return max(min(most, self.rows), min(max(most, train.validate_samples), held_out))
+
+    @property
+    def lanes(self) -> int:
+        """Rows decoded at once."""
+        return min(self.config.rollout.lanes or self.slots, self.slots)
+
+    @property
+    def attempts(self) -> float:
+        """Erased attempts a completion, on average, that are rows of their own in training (credit.negatives)."""
+        erasing = self.config.erasure.fraction if self.config.credit.negatives else 0.0
+        return (ERASED - 1) * self.config.rollout.segments * erasing
+
+    @property
+    def micro(self) -> int:
+        """Rows of a micro-batch."""
+        return min(self.config.train.micro_rows, max(1, self.rows // self.config.train.minibatches))
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether an optimizer step sums the gradients of several micro-batches."""
+        return self.rows * (1 + self.attempts) > self.config.train.minibatches * self.micro
+
+    @property
+    def tokens(self) -> int:
+        """n: tokens of a micro-batch, each row with the longest completion."""
+        return self.micro * (self.prompt + self.longest)
+
+
+def weights(p: Plan) -> int:
+    """element x (parameters + adapters); ZeRO-3 shares them among all processes between passes, or off the GPU."""
+    if p.stage == 3 and p.config.trainer.offload == "parameters":
+        return 0
+    return p.element * (p.sizes.parameters + p.sizes.adapters) // (p.world if p.stage == 3 else 1)
+
+
+def gathered(p: Plan, rollout: bool) -> int:
+    """ZeRO-3's whole weights beside its shares: all of them during a rollout, else at most LIVE elements."""
+    if p.stage < 3:
+        return 0
+    whole = p.sizes.parameters + p.sizes.adapters
+    return p.element * (whole if rollout else min(whole, LIVE))
+
+
+def reference(p: Plan) -> int:
+    """A copy of the policy before RL, where the objective has a KL term; ZeRO-3 shares it too."""
+    return p.element * p.sizes.parameters // (p.world if p.stage == 3 else 1) if p.config.objective.kl else 0
+
+
+def gradients(p: Plan) -> int:
+    """Single: 4 bytes a trained weight. DDP: 4, and 4 of its buckets. ZeRO: its share, in the weights' type. Offloaded:
+    none on the GPU."""
+    if p.stage == 0:
+        return p.trained * (4 if p.config.trainer.strategy == "single" else 8)
+    return 0 if p.config.trainer.offload != "none" else p.trained * p.element // p.shards
+
+
+def gradients_passing(p: Plan) -> int:
+    """While a micro-batch passes: those of the micro-batches before it, if there are any. DDP keeps its buckets, ZeRO-3
+    its share; ZeRO-2 holds its share of the sum and of the newest."""
+    if p.stage:
+        return gradients(p) * (2 if p.stage == 2 and p.accumulates else 1)
+    return gradients(p) if p.accumulates else gradients(p) - 4 * p.trained
+
+
+def optimizer(p: Plan) -> int:
+    """AdamW's two moments, 8 bytes a trained weight; DeepSpeed also holds a float32 master, 12, and shares them."""
+    if p.stage == 0:
+        return 8 * p.trained
+    return 0 if p.config.trainer.offload != "none" else 12 * p.trained // p.shards
+
+
+def buffers(p: Plan) -> int:
+    """During a backward pass: DeepSpeed's reduction buffers (two of BUCKET elements under ZeRO-2, one under ZeRO-3),
+    and the gradient of the embedding or head twice (the sum over chunks of logits and the newest), unless frozen; once
+    more where ZeRO-2 brings gradients to the machine's memory."""
+    largest = 0 if p.sizes.adapters else 2 * p.sizes.largest * p.element
+    if p.stage == 2 and p.config.trainer.offload != "none":
+        largest += p.sizes.largest * p.element
+    return largest + {0: 0, 2: 2, 3: 1}[p.stage] * BUCKET * p.element
+
+
+def update(p: Plan) -> int:
+    """While the optimizer steps: a root of the second moments of all tensors together on a GPU, of one at a time on the
+    CPU (4 bytes each), and under DeepSpeed a float32 copy of the share of the gradients (4)."""
+    if p.config.trainer.offload != "none":
+        return 0
+    if p.stage:
+        return 8 * p.trained // p.shards
+    return 4 * (p.trained if p.config.trainer.gpu_gib else min(p.trained, p.sizes.largest))
+
+
+def kv_token(p: Plan) -> int:
+    """Bytes of a token in the cache: 2 x layers x K x d x element; under autocast keys stay float32, values do not."""
+    both = 4 + 2 if p.mixed else 2 * p.element
+    return p.sizes.layers * p.sizes.kv_heads * p.sizes.head_dim * both
+
+
+def kv_cache(p: Plan) -> int:
+    """slots x (prompt + T) entries, and the prompts prefilled together, all but their last tokens."""
+    g = p.config.rollout.group_size
+    ahead = max(math.ceil(p.lanes / g), p.slots // (4 * g))
+    return kv_token(p) * (p.slots * (p.prompt + p.longest) + min(ahead, p.groups) * (p.prompt - 1))
+
+
+def rollout_logits(p: Plan) -> int:
+    """lanes x (V of a decoding step: logits (element), log-probabilities and probabilities (4 each), and the cumulative
+    distribution in float64 with the copy that `cumsum` makes (8 each); 4 more where some draw at another temperature;
+    and 40 bytes of each token of the segment)."""
+    logits = 2 if p.mixed else p.element
+    each = logits + 24 + (4 if p.config.rollout.cool_fraction else 0)
+    return p.lanes * (p.sizes.vocabulary * each + 40 * p.config.rollout.segment_tokens)
+
+
+def training_logits(p: Plan) -> int:
+    """A chunk x V x 16: float32 log-probabilities, and the three tensors of their size that the entropy takes."""
+    return 16 * p.sizes.vocabulary * min(chunk_tokens(p.sizes.vocabulary), p.micro * p.longest)
+
+
+def layer_activations(p: Plan) -> int:
+    """Bytes a token that a block of Qwen3 or Llama saves for its backward pass.
+
+    Each norm of width w: its input and the normalised one in float32 (bfloat16 weights: the latter in bfloat16), and a
+    root (4). Outputs of the two norms before linear layers, D each (autocast: one bfloat16 copy a linear layer). The
+    attention: queries, keys, values, output, (2 H + 2 K) d, and a float32 number a head. The feed-forward layer: gate,
+    its activation, the other branch, their product, 4 I.
+    """
+    s, low = p.sizes, 2 if p.mixed else p.element
+    outer = 4 + (4 if p.mixed else p.element)  # bytes an element of a norm's saved pair
+    norms = 2 * (s.hidden * outer + 4)
+    inputs = s.hidden * (5 * 2 if p.mixed else 2 * p.element)
+    inner = (s.heads + s.kv_heads) * (s.head_dim * (4 + low) + 4) if s.qk_norm else 0
+    attention = 2 * (s.heads + s.kv_heads) * s.head_dim * low + 4 * s.heads
+    adapters = 7 * p.config.policy.lora_rank * low  # what lies between the two matrices of each adapter
+    return norms + inputs + inner + attention + 4 * s.ffn * low + adapters
+
+
+def saved_activations(p: Plan) -> int:
+    """n x (layers x a block's, or with gradient checkpointing only the D inputs of each; the last norm's; the final
+    states, D, gathered once more for the logits; ids and positions, 8 each), and without checkpointing under autocast
+    the bfloat16 copies of the linear layers' weights."""
+    s, wide = p.sizes, 4 if p.mixed else p.element
+    checkpointing = p.config.trainer.gradient_checkpointing
+    block = s.hidden * wide if checkpointing else layer_activations(p)
+    ends = s.hidden * (4 + wide) + 4 + 2 * s.hidden * wide + 16
+    casts = 2 * s.linear if p.mixed and not checkpointing else 0
+    return p.tokens * (s.layers * block + ends) + casts
+
+
+def layer_backward(p: Plan) -> int:
+    """n x what the backward pass through a block takes beside what is saved: with gradient checkpointing its saved
+    tensors made again; gradients of the feed-forward layer, 2 I, and of the stream, 2 D."""
+    s, low = p.sizes, 2 if p.mixed else p.element
+    again = layer_activations(p) if p.config.trainer.gradient_checkpointing else 0
+    return p.tokens * (again + 2 * s.ffn * low + 2 * s.hidden * (4 if p.mixed else p.element))
+
+
+def record(p: Plan) -> int:
+    """The completions themselves: 16 bytes a token while sampled (id, log-probability, entropy), 37 more as sequences
+    (ids, positions, scored tokens, mask, old log-probability, advantage, weight)."""
+    return int(p.rows * ((1 + p.attempts) * 37 + 16) * (p.prompt + p.longest))
+
+
+def memory(p: Plan) -> Memory:
+    """Bytes on one GPU in each phase, part by part."""
+    held = {"weights": weights(p), "reference": reference(p), "optimizer": optimizer(p)}
+    grad = {"gradients": gradients(p)}
+    kept = {"gradients": 0} if p.stage == 2 else grad  # ZeRO-2 frees them after the update, the others keep them
+    passing = {"gradients": gradients_passing(p)}
+    trained = {**held, **passing, "buffers": buffers(p), "record": record(p), "activations": saved_activations(p)}
+    trained["gathered weights"] = gathered(p, rollout=False)
+    backward = trained["activations"] + layer_backward(p)
+    sampled = {"KV cache": kv_cache(p), "logits": rollout_logits(p), "gathered weights": gathered(p, rollout=True)}
+    return {
+        "rollout": {**held, **kept, **sampled, "record": record(p)},
+        "scoring": {**trained, "logits": training_logits(p)},
+        "backward": {**trained, "activations": backward},
+        "update": {**held, **grad, "buffers": update(p), "record": record(p)},
+    }
+
+
+def peak(p: Plan) -> int:
+    """Bytes of the largest phase."""
+    return max(sum(parts.values()) for parts in memory(p).values())
+
+
+def host_memory(p: Plan) -> int:
+    """Bytes of a machine's own memory that offloading takes, over its processes: 12 a trained weight of master and
+    moments, 4 of gradients in float32 and `element` while accumulated, and `element` of each weight; shared."""
+    offload, whole = p.config.trainer.offload, p.sizes.parameters + p.sizes.adapters
+    state = p.trained * (16 + p.element) if offload != "none" else 0
+    return (state + (whole * p.element if offload == "parameters" else 0)) * p.config.trainer.devices // p.shards
+
+
+def available(p: Plan, machine: int) -> int:
+    """Bytes that one process may fill: of its GPU, or its part of the machine's memory where no GPU is asked for."""
+    whole = p.config.trainer.gpu_gib * 2**30 or machine // p.config.trainer.devices
+    return int(whole * (1 - RESERVE))
+
+
+def fits(p: Plan, machine: int) -> bool:
+    """Whether the largest phase fits; `machine` is this machine's memory in bytes."""
+    return peak(p) <= available(p, machine)

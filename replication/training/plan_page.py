@@ -1,0 +1,133 @@
+"""The plan of a run, for people and for machines."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+from replication.config import Config, PolicyConfig
+from replication.training import plan_time
+from replication.training.architectures import sizes_of
+from replication.training.plan import PROMPT, SMALL_PROMPT, Memory, Plan, available, fits, host_memory, memory, peak
+from replication.training.plan_remedies import remedies, roomiest
+
+GIB = 2**30
+
+
+def machine_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def plan_of(config: Config) -> Plan:
+    """The plan of a run's settings, with the prompt's assumed length."""
+    return Plan(config, sizes_of(config.policy), SMALL_PROMPT if config.policy.pretrained is None else PROMPT)
+
+
+def adapters_of(policy: PolicyConfig, rank: int) -> int:
+    """Weights of LoRA's adapters of a rank."""
+    return sizes_of(replace(policy, lora_rank=rank)).adapters
+
+
+def findings(p: Plan, model: str) -> dict[str, Any]:
+    """All that the plan says, in bytes, tokens and seconds."""
+    machine, hw = machine_memory(), plan_time.hardware(p)
+    step = {"rollout": plan_time.rollout_seconds(p, hw), "training": plan_time.training_seconds(p, hw)}
+    ok = fits(p, machine)
+    return {
+        "model": model,
+        "parameters": p.sizes.parameters,
+        "trained": p.trained,
+        "processes": p.world,
+        "strategy": p.config.trainer.strategy,
+        "offload": p.config.trainer.offload,
+        "memory": memory(p),
+        "peak": peak(p),
+        "available": available(p, machine),
+        "machine": host_memory(p),
+        "fits": ok,
+        "roomiest_max_rows": roomiest(p, machine),
+        "remedies": [] if ok else remedies(p, machine, lambda rank: adapters_of(p.config.policy, rank)),
+        "tokens": {
+            "kept": plan_time.kept_tokens(p),
+            "sampled": int(plan_time.kept_tokens(p) * plan_time.erased_factor(p)),
+        },
+        "seconds": {**step, "step": sum(step.values()), "run": sum(step.values()) * p.config.train.steps},
+        "assumptions": plan_time.assumptions(p, hw),
+    }
+
+
+def size(count: float) -> str:
+    """Bytes as GiB, or as MiB where that is less than a tenth."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else f"{count / 2**20:.1f} MiB"
+
+
+PARTS = (
+    "weights",
+    "gathered weights",
+    "reference",
+    "gradients",
+    "optimizer",
+    "KV cache",
+    "activations",
+    "logits",
+    "buffers",
+    "record",
+)
+
+
+def table(phases: Memory) -> list[str]:
+    """Parts by phases, and the sum of each phase; parts that are nowhere are left out."""
+    rows = {part: [held.get(part, 0) for held in phases.values()] for part in PARTS}
+    rows = {part: row for part, row in rows.items() if any(row)}
+    rows["sum"] = [sum(held.values()) for held in phases.values()]
+    cells = [["", *phases], *([part, *(size(n) if n else "-" for n in row)] for part, row in rows.items())]
+    return [f"{name:<18}" + "".join(f"{cell:>11}" for cell in line) for name, *line in cells]
+
+
+def flags(values: dict[str, Any]) -> str:
+    """Changed settings as they stand on the command line."""
+    return " ".join(
+        f"--{key} {str(value).lower() if isinstance(value, bool) else value}" for key, value in values.items()
+    )
+
+
+def page(found: dict[str, Any], p: Plan) -> str:
+    """The findings as text."""
+    c, seconds, tokens = p.config, found["seconds"], found["tokens"]
+    what = "GPU" if c.trainer.gpu_gib else "process"
+    trained = "" if found["trained"] == found["parameters"] else f", {found['trained'] / 1e6:.1f} M of adapters trained"
+    lines = [
+        f"{found['model']}: {found['parameters']:,} parameters{trained}; {c.trainer.strategy}, {p.world} "
+        f"{what}{'s' if p.world > 1 else ''}" + (f" of {c.trainer.gpu_gib} GiB" if c.trainer.gpu_gib else ""),
+        "",
+        f"memory of each {what} by phase of a step",
+        *table(found["memory"]),
+        "",
+        ("fits" if found["fits"] else "DOES NOT FIT")
+        + f": {size(found['peak'])} of {size(found['available'])} at the most"
+        + (f"; {size(found['machine'])} of each machine's own memory" if found["machine"] else ""),
+    ]
+    if found["fits"]:
+        if found["roomiest_max_rows"] > c.rollout.max_rows:
+            lines.append(
+                f"room for more rows in flight, which decode faster: --rollout.max_rows {found['roomiest_max_rows']}"
+            )
+    elif found["remedies"]:
+        lines += ["fits with one of:", *(f"  {flags(values)}" for values in found["remedies"])]
+    else:
+        lines.append(
+            "nothing that was tried fits: fewer or shorter segments, a smaller model, or GPUs with more memory"
+        )
+    t = plan_time.duration
+    lines += [
+        "",
+        f"a step: {tokens['kept']:,} tokens kept of {tokens['sampled']:,} sampled; {t(seconds['step'])}: rollout "
+        f"{t(seconds['rollout'])}, training {t(seconds['training'])}",
+        f"the run: {c.train.steps} steps, {t(seconds['run'])}",
+        "",
+        "assumed:",
+        *(f"- {line}" for line in found["assumptions"]),
+    ]
+    return "\n".join(lines)
