@@ -36,10 +36,10 @@ def check_history(train: TrainConfig, history: Sequence[dict[str, float]]) -> No
             f"train.max_truncated = {train.max_truncated:g}: raise rollout.segments or rollout.segment_tokens, or the "
             "limit"
         )
-    last = history[-train.max_silent_steps :] if train.max_silent_steps else []
-    if len(last) == train.max_silent_steps and all(r["groups_without_signal"] == 1 for r in last):
+    limit = train.max_silent_steps
+    if limit and len(history) >= limit and all(r["groups_without_signal"] == 1 for r in history[-limit:]):
         raise UserError(
-            f"step {step}: no group's rewards have differed for {len(last)} steps (train.max_silent_steps), the last "
+            f"step {step}: no group's rewards have differed for {limit} steps (train.max_silent_steps), the last "
             f"ones {row['reward']:.3g} on average: nothing is learned; take easier or harder problems, or a larger "
             "rollout.group_size"
         )

@@ -16,6 +16,9 @@ from replication.outputs import write_whole
 CHECKPOINTS = "checkpoints"  # folder in that of a run
 RECORD = "run.json"  # beside the checkpoints: what they are of
 Identity = dict[str, Any]
+LIMITS = {"train.max_silent_steps", "train.max_mismatch", "train.max_truncated"}  # a run that met one may go on
+FREE = LIMITS | {"train.checkpoint_every", "train.keep_checkpoints", "trainer.logger", "trainer.gpu_gib"}
+"""Settings that no number of a run depends on"""
 
 
 def identity(
@@ -30,6 +33,7 @@ def identity(
         files: by name, files whose contents count, such as the problems, the starting weights and the code.
     """
     settings = {f"{s}.{k}": v for s in sections for k, v in dataclasses.asdict(getattr(config, s)).items()}
+    settings = {key: value for key, value in settings.items() if key not in FREE}
     contents = {}
     for name, paths in files.items():
         digest = hashlib.sha256()

@@ -17,7 +17,7 @@ def test_ddp_and_deepspeed_equal_a_single_process(workshop, clip):
     """Same problems, random numbers and gradients, under SGD, with a clip that binds and with none (fp32)."""
     argv = [*SMALL, "--algorithm=e3rl_mixed", "--train.steps=3", "--train.micro_rows=2", "--train.lr=0.03"]
     build = {"TORCH_EXTENSIONS_DIR": str(ROOT / ".scratch/torch_extensions")}  # compiled once, about two minutes
-    out = {name: workshop / f"runs/{name}-{clip}" for name in ("single", "ddp", "deepspeed_zero2")}
+    out = {name: workshop / f"runs/{name}-{clip}" for name in ("single", "ddp", "deepspeed_zero2", "deepspeed_zero3")}
     for name, folder in out.items():
         devices = 1 if name == "single" else 2
         flags = [
@@ -35,7 +35,7 @@ def test_ddp_and_deepspeed_equal_a_single_process(workshop, clip):
     start = load_file(workshop / "runs/warmstart/tiny/model.safetensors")
     moved = {key: (weights["single"][key] - start[key]).norm() for key in start}
     assert max(moved.values()) > 1e-4
-    for name in ("ddp", "deepspeed_zero2"):
+    for name in ("ddp", "deepspeed_zero2", "deepspeed_zero3"):
         for mine, theirs in zip(history(name), history("single"), strict=True):
             assert mine.keys() == theirs.keys()
             for key in ("loss", "reward", "entropy", "erased_tokens", "completion_tokens"):
@@ -55,7 +55,7 @@ def test_gradients_do_not_depend_on_accumulation_or_processes(workshop, algorith
     argv += ["--train.grad_clip=0", "--credit.overlong_buffer=0", "--credit.eps=1.0", "--erasure.kappa=-0.5"]
     build = {"TORCH_EXTENSIONS_DIR": str(ROOT / ".scratch/torch_extensions")}
     runs = [("single", 1, 64), ("single", 1, 8), ("single", 1, 4), ("ddp", 2, 64), ("ddp", 2, 4)]
-    runs += [("deepspeed_zero2", 2, 4)]
+    runs += [("deepspeed_zero2", 2, 4), ("deepspeed_zero3", 2, 4)]
     start = load_file(workshop / "runs/warmstart/tiny/model.safetensors")
     gradients = {}
     for strategy, devices, rows in runs:

@@ -1,0 +1,146 @@
+"""Runs that are killed, interrupted or changed: the same numbers, or a refusal that says why."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from commands import ROOT, SMALL, command
+from safetensors.torch import load_file
+
+from replication.errors import UserError
+from replication.training.resume import begin, complete, last_checkpoint
+
+BUILD = {"TORCH_EXTENSIONS_DIR": str(ROOT / ".scratch/torch_extensions")}  # compiled once, about two minutes
+WAYS = {
+    "single": [],
+    "lora": ["--policy.lora_rank=4", "--train.lr=0.001"],
+    "ddp": ["--trainer.strategy=ddp", "--trainer.devices=2"],
+    "deepspeed_zero2": ["--trainer.strategy=deepspeed_zero2", "--trainer.devices=2"],
+    "deepspeed_zero3": ["--trainer.strategy=deepspeed_zero3", "--trainer.devices=2"],
+}
+
+
+def history(folder):
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_kill_and_resume_give_the_same_numbers(workshop, way):
+    """All processes killed by SIGKILL after a checkpoint, the same command goes on to the same weights and history."""
+    argv = [*SMALL, "--algorithm=e3rl_mixed", "--seed=5", "--train.steps=5", "--train.micro_rows=2", *WAYS[way]]
+    straight, resumed = workshop / f"straight-{way}", workshop / f"resumed-{way}"
+    command("fit", *argv, f"--out={straight}", cwd=workshop, **BUILD)
+    scratch = workshop / ".scratch/train"
+    assert not complete(scratch / straight.name / "checkpoints")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "replication.fit", "--params", str(ROOT / "params.yaml"), *argv, f"--out={resumed}"],
+        cwd=workshop,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **BUILD},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 240
+    while not complete(scratch / resumed.name / "checkpoints"):
+        assert process.poll() is None and time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not resumed.exists()
+    done = command("fit", *argv, f"--out={resumed}", cwd=workshop, **BUILD)
+    assert "resuming from" in done.stdout
+    assert history(resumed) == history(straight)
+    a, b = load_file(straight / "model.safetensors"), load_file(resumed / "model.safetensors")
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def stop_after(monkeypatch, steps):
+    """Let a run end with an error in the middle, as a full disk or a lost node would end it."""
+    from replication.training.module import E3RLModule
+
+    whole = E3RLModule.training_step
+
+    def step(self, batch, index):
+        if batch[0] == steps:
+            raise OSError("stopped here")
+        return whole(self, batch, index)
+
+    monkeypatch.setattr(E3RLModule, "training_step", step)
+    return lambda: monkeypatch.setattr(E3RLModule, "training_step", whole)
+
+
+def test_an_unfinished_run_goes_on_and_another_is_refused(quick_fit, monkeypatch, tmp_path, capfd):
+    straight, _ = quick_fit("--out=straight")
+    go_on = stop_after(monkeypatch, 2)
+    with pytest.raises(OSError, match="stopped here"):
+        quick_fit("--out=cut")
+    go_on()
+    with pytest.raises(UserError, match=r"train\.lr 0\.001 -> 0\.002\).*--fresh"):
+        quick_fit("--out=cut", "--train.lr=0.002")
+    with pytest.raises(UserError, match=r"trainer\.strategy single -> ddp, trainer\.devices 1 -> 2\)"):
+        quick_fit("--out=cut", "--trainer.strategy=ddp", "--trainer.devices=2")
+    assert not (tmp_path / "cut").exists()
+    capfd.readouterr()
+    cut, _ = quick_fit("--out=cut", "--train.max_truncated=0.99", "--trainer.logger=dvclive")  # numbers do not move
+    assert "resuming from .scratch/train/cut/checkpoints/rollout=2.ckpt" in capfd.readouterr().out
+    assert history(cut) == history(straight)
+
+
+def test_a_fresh_start_drops_what_was_there(quick_fit, monkeypatch, capfd):
+    go_on = stop_after(monkeypatch, 2)
+    with pytest.raises(OSError, match="stopped here"):
+        quick_fit("--out=cut")
+    go_on()
+    capfd.readouterr()
+    out, _ = quick_fit("--out=cut", "--train.lr=0.002", "--fresh")
+    assert "resuming" not in capfd.readouterr().out and len(history(out)) == 4
+
+
+def test_a_changed_code_or_problem_is_named(tmp_path):
+    begin(tmp_path, {"code": "a", "problems": "x", "train.lr": 1e-6})
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/rollout=3.complete").write_text("0.5\n")
+    begin(tmp_path, {"code": "a", "problems": "x", "train.lr": 1e-6})
+    with pytest.raises(
+        UserError, match=r"differs \(code a -> b, problems x -> None, train.lr 1e-06 -> 1e-05 and 1 more\)"
+    ):
+        begin(tmp_path, {"code": "b", "train.lr": 1e-5, "seed": 0})
+
+
+def test_the_newest_checkpoints_and_the_best_one_are_kept(tmp_path):
+    """Rewards 1, 5, 2, 3, 4 of rollouts 1 to 5: with two kept, the last two and the second remain."""
+    from types import SimpleNamespace
+
+    from replication.training.trainer import RolloutCheckpoint
+
+    def remove(path):
+        path.unlink()
+
+    trainer = SimpleNamespace(
+        save_checkpoint=lambda path: path.write_text("weights"),
+        is_global_zero=True,
+        strategy=SimpleNamespace(remove_checkpoint=remove),
+    )
+    keep = RolloutCheckpoint(tmp_path / "checkpoints", every=1, keep=2)
+    keep.folder.mkdir()
+    past = []
+    for reward in (1.0, 5.0, 2.0, 3.0, 4.0):
+        past.append({"reward": reward})
+        keep.on_train_batch_end(trainer, SimpleNamespace(history=past))
+    assert complete(keep.folder) == {2: 5.0, 4: 3.0, 5: 4.0}
+    assert sorted(path.name for path in keep.folder.glob("*.ckpt")) == [f"rollout={i}.ckpt" for i in (2, 4, 5)]
+    assert last_checkpoint(tmp_path) == str(keep.folder / "rollout=5.ckpt")
+
+
+def test_the_best_checkpoint_is_by_validation_where_there_is_one(tmp_path):
+    from replication.training.trainer import RolloutCheckpoint
+
+    score = RolloutCheckpoint(tmp_path, every=2, keep=1).score
+    assert score([{"reward": 0.1}, {"reward": 0.2}, {"reward": 0.4}]) == pytest.approx(0.3)  # since the one before
+    assert score([{"reward": 0.1, "heldout": 0.7}, {"reward": 0.9}]) == 0.7
