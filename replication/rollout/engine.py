@@ -54,7 +54,8 @@ def roll_out(
         The completions, [P * G] rows, group by group.
 
     Raises:
-        UserError: no prompt, an empty one, one too long for the model, or a model that cannot be rolled out.
+        UserError: no prompt, an empty one, one too long for the model, a model that cannot be rolled out, or one whose
+            log-probabilities are nan.
     """
     refuse_unsupported(model)
     limit = getattr(text_config(model), "max_position_embeddings", None) or 2**31
@@ -139,10 +140,10 @@ class Decoder:
         cache = self.slots.cache
         for step, mask in enumerate(cache.passes(positions)):
             logits = self._forward(cache, positions[:, step : step + 1], token[:, None], mask)
-            logp = tempered_logp(logits, settings.temperature)  # [r, V]
-            drawn = tempered_logp(logits, temperature) if settings.cool_fraction else logp
+            scored = tempered_logp(logits, settings.temperature)  # [r, V]
+            drawn = tempered_logp(logits, temperature) if settings.cool_fraction else scored
             token = draw(truncate(drawn, settings.top_k, settings.top_p), uniform[:, step])
-            sampled.append((token, -token_surprisal(logp, token), token_entropy(logp)))
+            sampled.append((token, -token_surprisal(scored, token), token_entropy(scored)))
             if self.watcher:
                 self.watcher.sampled(rows, token)
             ends = token[:, None] == self.eos_ids
@@ -151,6 +152,9 @@ class Decoder:
         count = len(sampled)
         self.steps += count
         self.row_steps += count * len(rows)
-        state.write(rows, times[:, :count], *(torch.stack(part, 1) for part in zip(*sampled, strict=True)))
+        tokens, logp, entropy = (torch.stack(part, 1) for part in zip(*sampled, strict=True))
+        if not logp.isfinite().all():
+            raise UserError("the model's log-probabilities are nan: its weights are lost, or its precision is too low")
+        state.write(rows, times[:, :count], tokens, logp, entropy)
         state.ended[rows] = ended = ends.any(1)
         return rows[ended | (left == count)]

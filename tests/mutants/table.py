@@ -61,7 +61,7 @@ MUTANTS = [
     Mutant("same random numbers for every attempt", ENGINE, "(state.keys[rows], n, state.erasures[rows, n])", "(state.keys[rows], n, 0 * n)", T_ENGINE),
     Mutant("last attempt for the first", JUDGE, "torch.where(first.isnan(), u, first)", "u", T_ENGINE),
     Mutant("baseline over segments", JUDGE, "[rows // self.scope, :, n]", ".mean(2, keepdim=True).expand(-1, -1, state.segments)[rows // self.scope, :, n]", T_ENGINE),
-    Mutant("cool members scored cool", ENGINE, "-token_surprisal(logp, token)", "-token_surprisal(drawn, token)", T_ENGINE),
+    Mutant("cool members scored cool", ENGINE, "-token_surprisal(scored, token)", "-token_surprisal(drawn, token)", T_ENGINE),
     Mutant("one cool member too few", STATE, "member >= self.group_size - int(", "member > self.group_size - int(", T_ENGINE),
     Mutant("temperature multiplies", SAMPLING, "logits.float() / temperature", "logits.float() * temperature", T_SAMPLING),
     Mutant("draws the impossible", SAMPLING, "right=True", "right=False", T_SAMPLING),

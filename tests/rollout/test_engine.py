@@ -392,3 +392,11 @@ def test_segments_of_uneven_length():
         attempts=[],
     )
     assert both.segment_of.tolist() == [[0, 1, 1, 1, 1, 2, -1], [0, 0, 0, -1, -1, -1, -1]]
+
+
+def test_a_model_that_gives_nan_is_refused():
+    broken = small_model()
+    with torch.no_grad():
+        broken.model.norm.weight.fill_(torch.nan)
+    with pytest.raises(UserError, match="log-probabilities are nan"):
+        run(broken)
