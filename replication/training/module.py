@@ -27,7 +27,7 @@ from replication.training.guard import check_history
 from replication.training.logprobs import chunks, completion_logp
 from replication.training.metrics import StepMetrics
 from replication.training.sampler import Sampler
-from replication.training.strategy import adamw, whole_weights
+from replication.training.strategy import whole_weights
 
 
 class E3RLModule(L.LightningModule):
@@ -196,7 +196,8 @@ class E3RLModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         trained = [weight for weight in self.policy.parameters() if weight.requires_grad]  # with LoRA, the adapters
-        return adamw(self.config.trainer.offload, trained, self.config.train.lr, self.config.train.weight_decay)
+        train, fused = self.config.train, True if self.config.trainer.offload != "none" else None
+        return torch.optim.AdamW(trained, lr=train.lr, weight_decay=train.weight_decay, fused=fused)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"], checkpoint["running"] = self.history, self.running

@@ -35,6 +35,7 @@ def build_strategy(trainer: TrainerConfig, train: TrainConfig) -> Strategy:
     # Lightning hands DeepSpeed no clipping of its own under manual optimization (findings 4)
     assert isinstance(strategy.config, dict)
     strategy.config["gradient_clipping"] = float(train.grad_clip)
+    strategy.config["zero_force_ds_cpu_optimizer"] = False  # torch's fused AdamW steps on the CPU, too
     return strategy
 
 
@@ -52,15 +53,6 @@ def whole_weights(strategy: Strategy) -> Iterator[None]:
 
     with unwrap_model_for_generation(strategy.deepspeed_engine):
         yield
-
-
-def adamw(offload: str, weights: list[torch.nn.Parameter], lr: float, decay: float) -> torch.optim.Optimizer:
-    """AdamW, of DeepSpeed's make where the step is taken on the CPU, which is compiled at its first use."""
-    if offload == "none":
-        return torch.optim.AdamW(weights, lr=lr, weight_decay=decay)
-    from deepspeed.ops.adam import DeepSpeedCPUAdam
-
-    return DeepSpeedCPUAdam(weights, lr=lr, weight_decay=decay)
 
 
 class CPUDeepSpeedStrategy(DeepSpeedStrategy):
