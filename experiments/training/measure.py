@@ -126,7 +126,7 @@ def run_steps(config: Config, policy: Any, tokenizer: Any) -> None:
     with tempfile.TemporaryDirectory() as folder, mock.patch("replication.training.sampler.eos_ids", lambda *_: NEVER):
         module = E3RLModule(config, policy.train(), tokenizer, problems, seed=0)
         stream = ProblemModule(len(problems), t.steps, t.prompts, t.minibatches, 0)
-        build_trainer(config, Path(folder)).fit(module, stream)
+        build_trainer(config, Path(folder), lambda: None).fit(module, stream)
 
 
 def activations(config: Config, policy: Any, rows: int, prompt: int) -> int:
