@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ from replication.training.sampler import Sampler
 
 FLAGS = "--algorithm grpo --trainer.logger none --grading.max_no_answer 1 --train.checkpoint_every 1000000"
 SMOLLM2 = (
-    "--train.prompts 2 --rollout.group_size 8 --rollout.segments 1 --rollout.segment_tokens 64 --rollout.max_rows 16 "
+    "--train.prompts 2 --rollout.group_size 4 --rollout.segments 1 --rollout.segment_tokens 64 --rollout.max_rows 8 "
     "--train.minibatches 1 --train.micro_rows 8"
 )
 WANTED = ">= 1.5"
@@ -59,12 +60,12 @@ class Case:
         return load_run(SECTIONS, argv.split()).config
 
 
-def cases(tiny: Path, smollm2: Path | None) -> list[Case]:
+def cases(tiny: Path, smollm2: Path | None, threads: Sequence[int]) -> list[Case]:
     """TRL scores the completions once more where there are several updates on them, and not where there is one."""
     found = [("tiny, 2 updates", "tiny", tiny, "", 5), ("tiny, 1 update", "tiny", tiny, "--train.minibatches 1", 5)]
     if smollm2 is not None:
         found.append(("SmolLM2-135M, 1 update", str(smollm2), smollm2, SMOLLM2, 3))
-    return [Case(*case, threads) for case in found for threads in (1, 2)]
+    return [Case(*case, count) for case in found for count in threads]
 
 
 def longest(config: Config) -> int:
@@ -190,7 +191,8 @@ def main() -> None:
     parser.add_argument("--tiny", type=Path, default=Path("runs/warmstart/tiny"), help="the warm-started tiny model")
     parser.add_argument("--smollm2", type=Path, help="folder of SmolLM2-135M, by experiments/smollm2.py")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each")
-    parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="2 crawls where a core is busy")
+    parser.add_argument("--only", default="", help="cases whose names hold this")
     parser.add_argument("--out", type=Path, default=Path("reports/training.json"), help="file whose rows are replaced")
     options = parser.parse_args()
     if not Path(options.trl).exists():
@@ -203,8 +205,8 @@ def main() -> None:
             raise UserError(f"{folder} holds no model: {instead} makes it")
     table = Table()
     print(f"{'':56s} {'ours':>11s} {'TRL':>11s} {'ratio':>7s}  wanted")
-    for case in cases(options.tiny, options.smollm2):
-        if options.only in f"{case.name}, {case.threads}":
+    for case in cases(options.tiny, options.smollm2, options.threads):
+        if options.only in case.name:
             compare(table, case, options.trl, options.rounds)
     store(options.out, "step", table.rows, trl="1.16.0")
 
