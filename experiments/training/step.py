@@ -208,7 +208,8 @@ def main() -> None:
     for case in cases(options.tiny, options.smollm2, options.threads):
         if options.only in case.name:
             compare(table, case, options.trl, options.rounds)
-    store(options.out, "step", table.rows, trl="1.16.0")
+            store(options.out, "step", table.rows, trl="1.16.0")  # each as it comes: all take minutes
+    print(f"-> {options.out}")
 
 
 if __name__ == "__main__":

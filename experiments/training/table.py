@@ -24,4 +24,3 @@ def store(path: Path, own: str, rows: list[dict[str, Any]], **about: Any) -> Non
     found["machine"][own] = {"torch": torch.__version__, "python": platform.python_version(), **about}
     found["rows"] = [row for row in found["rows"] if row["name"].split(", ")[0] != own] + rows
     path.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"-> {path}")
