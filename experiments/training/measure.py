@@ -161,7 +161,9 @@ def rollout_logits(config: Config, rows: int, vocabulary: int) -> int:
     state = State(prompts, torch.arange(rows), config.rollout, 1.0, 0, torch.device("cpu"))
     state.phase[:] = RUNNING
     model = SimpleNamespace(
-        config=SimpleNamespace(get_text_config=lambda decoder: SimpleNamespace(num_hidden_layers=1))
+        config=SimpleNamespace(
+            get_text_config=lambda decoder: SimpleNamespace(num_hidden_layers=1, _attn_implementation="sdpa")
+        )
     )
     decoder = Decoder(model, state, config.rollout, NEVER, None)
     with mock.patch.object(Decoder, "_forward", lambda *_: torch.randn(rows, vocabulary)), allocations() as seen:
