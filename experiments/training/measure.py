@@ -126,7 +126,7 @@ def run_steps(config: Config, policy: Any, tokenizer: Any) -> None:
     with tempfile.TemporaryDirectory() as folder, mock.patch("replication.training.sampler.eos_ids", lambda *_: NEVER):
         module = E3RLModule(config, policy.train(), tokenizer, problems, seed=0)
         stream = ProblemModule(len(problems), t.steps, t.prompts, t.minibatches, 0)
-        build_trainer(config, Path(folder)).fit(module, stream)
+        build_trainer(config, Path(folder), lambda: None).fit(module, stream)
 
 
 def activations(config: Config, policy: Any, rows: int, prompt: int) -> int:
@@ -161,7 +161,9 @@ def rollout_logits(config: Config, rows: int, vocabulary: int) -> int:
     state = State(prompts, torch.arange(rows), config.rollout, 1.0, 0, torch.device("cpu"))
     state.phase[:] = RUNNING
     model = SimpleNamespace(
-        config=SimpleNamespace(get_text_config=lambda decoder: SimpleNamespace(num_hidden_layers=1))
+        config=SimpleNamespace(
+            get_text_config=lambda decoder: SimpleNamespace(num_hidden_layers=1, _attn_implementation="sdpa")
+        )
     )
     decoder = Decoder(model, state, config.rollout, NEVER, None)
     with mock.patch.object(Decoder, "_forward", lambda *_: torch.randn(rows, vocabulary)), allocations() as seen:

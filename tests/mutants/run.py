@@ -49,7 +49,7 @@ def try_mutant(mutant: Mutant) -> tuple[int, str]:
     sys.dont_write_bytecode = True
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("replication", "tests"):
+        for name in ("replication", "experiments", "tests"):
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("params.yaml", "pyproject.toml"):
             shutil.copy(ROOT / name, copy)

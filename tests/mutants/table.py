@@ -23,7 +23,8 @@ T_SAMPLING = "rollout/test_sampling.py"
 T_ADVANTAGE, T_ALLOCATION, T_ASSIGN = (f"credit/test_{name}.py" for name in ("advantage", "allocation", "assign"))
 T_LOSSES, T_MODULE, T_STEP = "objectives/test_losses.py", "training/test_module.py", "training/test_step.py"
 T_SAMPLER, T_LORA, T_EXPORT = (f"training/test_{name}.py" for name in ("sampler", "lora", "export"))
-STATISTICS = "evaluation/statistics.py"
+STATISTICS, LOGPROBS = "evaluation/statistics.py", "training/logprobs.py"
+T_LOGPROBS = "training/test_logprobs.py"
 
 MUTANTS = [
     # uncertainty
@@ -116,7 +117,11 @@ MUTANTS = [
     Mutant("gradients on padding", OBJECTIVE, "logp = torch.where(mask, logp, old_logp)", "logp = logp + 0.0", "objectives/test_objective.py"),
     Mutant("no KL in the loss", OBJECTIVE, "loss + settings.kl * kl", "loss", "objectives/test_objective.py"),
     # training
-    Mutant("logits of the token itself", "training/logprobs.py", "(at - 1)[..., None]", "at[..., None]", T_STEP),
+    Mutant("chunks of any vocabulary", LOGPROBS, "LOGITS // vocabulary", "LOGITS", T_LOGPROBS),
+    Mutant("logits kept for the backward pass", LOGPROBS, "[checkpoint(score, before[i : i + size], chosen[i : i + size], use_reentrant=False)", "[score(before[i : i + size], chosen[i : i + size])", T_LOGPROBS),
+    Mutant("gradient through the entropy", LOGPROBS, "token_entropy(logp.detach())", "token_entropy(logp)", T_LOGPROBS),
+    Mutant("no empty chunks", LOGPROBS, "max(len(before), (at_least - 1) * size + 1)", "len(before)", T_LOGPROBS),
+    Mutant("logits of the token itself", LOGPROBS, "(at - 1)[..., None]", "at[..., None]", T_STEP),
     Mutant("erased tokens in the normaliser", MODULE, "mask = seqs.token_mask & ~seqs.erased[:, None]", "mask = seqs.token_mask", T_MODULE),
     Mutant("attempts with the members' advantage", MODULE, "erased[group, segment][:, None]", "members[group, segment][:, None]", T_MODULE),
     Mutant("attention of all segments", MODULE, "rollout.segments[index, None] - 1", "0 * rollout.segments[index, None]", T_MODULE),

@@ -1,0 +1,41 @@
+"""Seconds of a training step by part. Imports nothing but the standard library: TRL's environment uses it too."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+
+class Clock:
+    """What was spent in the wrapped functions since the last tick; of a call inside another, only the inner counts."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, float]] = []
+        self.parts: dict[str, float] = defaultdict(float)
+        self.inner: list[float] = []
+        self.last = time.perf_counter()
+
+    def wrap(self, part: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, timed."""
+
+        def timed(*args: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            self.inner.append(0.0)
+            try:
+                return work(*args, **named)
+            finally:
+                spent = time.perf_counter() - start
+                self.parts[part] += spent - self.inner.pop()
+                if self.inner:
+                    self.inner[-1] += spent
+
+        return timed
+
+    def tick(self) -> None:
+        """A step is over: all of its time is `step`, and what was in no wrapped function is `rest`."""
+        now = time.perf_counter()
+        step, self.last = now - self.last, now
+        self.steps.append({"step": step, **self.parts, "rest": step - sum(self.parts.values())})
+        self.parts.clear()
