@@ -1,9 +1,9 @@
-"""The plan of a run beside what is measured: each part of memory, for the tiny model and for SmolLM2-135M on a CPU.
+"""The plan of a run beside a real E3RL step on a CPU, part by part: the tiny model, a Qwen3 of 0.11B, SmolLM2-135M.
 
     python -m experiments.training.plan [--smollm2 runs/smollm2] -> reports/plan.json
 
 What it should show: every part within 15 % of what is measured. Settings are the tiny model's own and small ones for
-SmolLM2; every completion is made to have the longest length, which the plan assumes.
+the other two, of which the Qwen3 has random weights and 4B's and 8B's layout; every completion is made to have the longest length, which the plan assumes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from replication.training.plan import Plan
 
 SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer", "grading"]
 SHARED = "--algorithm e3rl --trainer.logger none --train.steps 1 --policy.cpu_threads 1 --grading.max_no_answer 1"
-SMOLLM2 = (
+QWEN3 = (  # three query heads a key head, where 4B and 8B have four; as they have it, a norm of each head
+    "--policy.hidden_size 768 --policy.layers 16 --policy.heads 12 --policy.kv_heads 4 --policy.ffn_size 2304 "
+)
+SMALL = (
     "--train.prompts 2 --train.minibatches 2 --train.micro_rows 2 --rollout.group_size 4 --rollout.segments 3 "
     "--rollout.segment_tokens 16 --rollout.max_rows 8"
 )
@@ -101,8 +104,10 @@ def main() -> None:
     print(f"{'model':<9}{'part':<18}{'predicted':>16}{'measured':>16}       ratio")
     tiny = settings("tiny")
     rows = report("tiny", tiny, small_model(tiny.policy, small_tokenizer(), 0), small_tokenizer())
+    qwen3 = settings("tiny", QWEN3 + SMALL)
+    rows += report("qwen3", qwen3, small_model(qwen3.policy, small_tokenizer(), 0), small_tokenizer())
     if args.smollm2 is not None:
-        rows += report("smollm2", settings(str(args.smollm2), SMOLLM2), *load_policy(str(args.smollm2)))
+        rows += report("smollm2", settings(str(args.smollm2), SMALL), *load_policy(str(args.smollm2)))
     args.out.write_text(json.dumps(rows, indent=2) + "\n")
     far = [f"{r['model']} {r['part']}" for r in rows if abs(r["ratio"] - 1) > WITHIN and "seconds" not in r["part"]]
     print(
