@@ -3,7 +3,8 @@
     python -m experiments.training.plan [--smollm2 runs/smollm2] -> reports/plan.json
 
 What it should show: every part within 15 % of what is measured. Settings are the tiny model's own and small ones for
-the other two, of which the Qwen3 has random weights and 4B's and 8B's layout; every completion is made to have the longest length, which the plan assumes.
+the other two, of which the Qwen3 has random weights; every completion is made to have the longest length, which the
+plan assumes.
 """
 
 from __future__ import annotations
