@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 from replication.cli import load_run
 from replication.config import Config
@@ -29,7 +28,7 @@ SELECTION = [
 
 
 def missing(model: str, config: Config) -> list[str]:
-    """What this machine lacks for a model, a line each."""
+    """What this machine lacks for a model, a line each: GPUs, and the weights or a hub to have them from."""
     found = []
     try:
         check_gpus(config.trainer, model.removeprefix("q"))
@@ -62,8 +61,8 @@ def main() -> None:
             raise UserError("this machine cannot rerun the paper: " + "; ".join(lacks))
     # --dry alone would want to hash data that no dry stage has made; with --force it asks for none
     flags = ["--dry", "--force"] if options.dry else []
-    dvc = str(Path(sys.executable).with_name("dvc"))
-    done = subprocess.run([dvc, "exp", "run", *flags, *(part for s in SELECTION for part in ("-S", s))])
+    command = [sys.executable, "-m", "dvc", "exp", "run", *flags]
+    done = subprocess.run([*command, *(part for s in SELECTION for part in ("-S", s))])
     sys.exit(done.returncode)
 
 

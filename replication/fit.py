@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,9 +18,10 @@ from typing import Any
 from replication.cli import Run, load_run
 from replication.errors import UserError, require, run_command
 from replication.outputs import EXPORT_MARK, check_output, locked
-from replication.training.machine import check_gpus, check_settings, global_rank
+from replication.training.machine import check_gpus, check_settings, global_rank, training_dtype
 
 SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]  # what the numbers depend on
+ROOMS = {"policy.py", "seeds.py", "data", "rollout", "grading", "credit", "objectives", "training"}  # and on what code
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--seed", {"type": int, "default": 0, "help": "seed of the samples and of the problems' order"}),
     ("--data", {"type": str | None, "default": None, "help": "prepared problems, data/<model> if not given"}),
@@ -39,20 +41,24 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
 
 def identity_of(run: Run, base: str, data: Path) -> dict[str, Any]:
     """All that a run's numbers depend on: settings, seed, problems, starting weights, code."""
+    import torch
+    import transformers
+
     from replication.training.resume import identity
 
     package = Path(__file__).parent
-    code = [path for path in sorted(package.rglob("*.py")) if "report" not in path.relative_to(package).parts[0]]
+    code = [path for path in sorted(package.rglob("*.py")) if path.relative_to(package).parts[0] in ROOMS]
     weights = sorted(Path(base).glob("*.safetensors")) if Path(base).is_dir() else []
     about = {"algorithm": run.algorithm, "seed": run.options["seed"], "base": base}
-    files = {"problems": [data / "train.jsonl"], "starting weights": weights, "code": code}
-    return identity(run.config, SECTIONS, about, files)
+    about |= {"torch": torch.__version__, "transformers": transformers.__version__}
+    files = {"problems": sorted(data.rglob("*.jsonl")), "starting weights": weights, "code": code}
+    return identity(run.config, [*SECTIONS, "grading"], about, files)
 
 
 def scratch_of(out: Path) -> Path:
     """Where a run keeps its checkpoints and logs until its export is written."""
     here = Path.cwd()
-    whole = out.absolute()
+    whole = Path(os.path.normpath(out.absolute()))
     return Path(".scratch/train") / (whole.relative_to(here) if whole.is_relative_to(here) else str(whole).lstrip("/"))
 
 
@@ -73,12 +79,17 @@ def train(run: Run) -> tuple[Path, float]:
 
     problems = read_train(data)
     heldout = next(iter(read_benchmarks(data, None).values())) if config.train.validate_every else []
+    validation = heldout[: config.train.validate_problems]
+    if config.train.validate_every and len(validation) < config.trainer.devices * config.trainer.nodes:
+        raise UserError(
+            f"{len(validation)} problems of a validation are fewer than the processes: raise train.validate_problems"
+        )
 
     from replication.policy import base_policy, load_policy, use_machine
 
     base, revision = base_policy(config.policy, run.model)
     use_machine(config.policy)
-    policy, tokenizer = load_policy(base, revision)
+    policy, tokenizer = load_policy(base, revision, training_dtype(config.trainer))
 
     import lightning.pytorch as L
 
@@ -94,14 +105,14 @@ def train(run: Run) -> tuple[Path, float]:
         add_adapters(policy, config.policy, seed)
     if config.trainer.gradient_checkpointing:
         policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    mine, scratch = identity_of(run, base, data), scratch_of(out)
+    scratch, fresh = scratch_of(out), run.options["fresh"]
     first, difference = global_rank() == 0, math.nan
     with locked(scratch) if first else nullcontext():
         if first:
-            if run.options["fresh"]:
+            if fresh:
                 shutil.rmtree(scratch / resume.CHECKPOINTS, ignore_errors=True)
-            resume.begin(scratch, mine)
-        validation = heldout[: config.train.validate_problems]
+            resume.begin(scratch, identity_of(run, base, data))
+        checkpoint = None if fresh else resume.last_checkpoint(scratch)
         module = E3RLModule(config, policy.train(), tokenizer, problems, seed, validation)
         t = config.train
         stream = ProblemModule(len(problems), t.steps, t.prompts, t.minibatches, seed)
@@ -112,7 +123,6 @@ def train(run: Run) -> tuple[Path, float]:
             shutil.rmtree(scratch / resume.CHECKPOINTS, ignore_errors=True)  # the logs stay
 
         trainer: L.Trainer = build_trainer(config, scratch, export)
-        checkpoint = resume.last_checkpoint(scratch)
         if checkpoint is not None and trainer.is_global_zero:
             print(f"resuming from {checkpoint}")
         trainer.fit(module, stream, ckpt_path=checkpoint, weights_only=False)

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Qwe
 from replication.config import PolicyConfig
 from replication.errors import UserError
 from replication.policy import small_model, small_tokenizer
-from replication.rollout.masks import text_config
+from replication.rollout.masks import refuse_unsupported, text_config
 
 QWEN3 = {
     "num_hidden_layers": 36,
@@ -76,8 +76,14 @@ def sizes_of(policy: PolicyConfig) -> Sizes:
         if policy.pretrained is None:
             model: Any = small_model(policy, small_tokenizer(), seed=0)
         else:
-            model = AutoModelForCausalLM.from_config(architecture(policy))
+            try:
+                model = AutoModelForCausalLM.from_config(architecture(policy))
+            except ValueError:
+                raise UserError(f"{policy.pretrained} is no causal LM that transformers knows: plan another") from None
     config = text_config(model)
+    refuse_unsupported(model)
+    if not hasattr(config, "intermediate_size"):
+        raise UserError(f"there is no plan for {config.model_type}: its configuration names no intermediate_size")
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings().weight
     parameters = sum(p.numel() for p in model.parameters())
     layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]

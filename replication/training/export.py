@@ -52,7 +52,7 @@ def export_run(record: dict[str, Any], module: Any, data: Path, out: Path) -> fl
     """
     config, policy, tokenizer = module.config, module.policy.eval(), module.tokenizer
     if config.policy.lora_rank:
-        policy.float()  # for the sum: bfloat16 would round much of a small update away
+        policy.cpu().float()  # for the sum: bfloat16 would round much of a small update away; a GPU may lack the room
     sample = own_completions(policy, tokenizer, module.sampler.problems[:PROBLEMS], config, int(record["seed"]))
     logp = sample_logp(policy, sample, config.rollout.temperature)
     if config.policy.lora_rank:
@@ -73,7 +73,7 @@ def export_run(record: dict[str, Any], module: Any, data: Path, out: Path) -> fl
         if not difference <= limit:  # nan is no agreement either
             raise UserError(
                 f"the export differs from the trained policy by {difference:.2g} nats a token, more than {limit:g}: "
-                f"{out} was not written; the same command goes on from the last checkpoint and tries again"
+                f"{out} was not written; the checkpoints are still there"
             )
     return difference
 

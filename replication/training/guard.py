@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+import torch
 
 from replication.config import TrainConfig
 from replication.errors import UserError
+
+
+def not_finite(weights: Iterable[torch.nn.Parameter]) -> int:
+    """How many of the weight tensors hold a nan or an infinity; of ZeRO-3's, in this process's share."""
+    return sum(not getattr(w, "ds_tensor", w).isfinite().all() for w in weights)
+
+
+def check_weights(broken: int, step: int) -> None:
+    """Raise a `UserError` where weight tensors are not finite after a step, before they are saved."""
+    if broken:
+        raise UserError(
+            f"step {step}: {broken} weight tensors hold nan or infinity; no checkpoint has them, but the same command "
+            "would end here again: lower train.lr or set train.grad_clip, and start anew with --fresh"
+        )
 
 
 def check_history(train: TrainConfig, history: Sequence[dict[str, float]]) -> None:
@@ -21,25 +37,25 @@ def check_history(train: TrainConfig, history: Sequence[dict[str, float]]) -> No
     bad = [name for name, value in row.items() if not math.isfinite(value)]
     if bad:
         raise UserError(
-            f"step {step}: {bad[0]} is {row[bad[0]]}, so that the weights are lost: lower train.lr, or look at the "
-            "data of that step; the same command goes on from the last checkpoint, which is from before"
+            f"step {step}: {bad[0]} is {row[bad[0]]}: lower train.lr or look at the data of that step, and start anew "
+            "with --fresh; checkpoints are from before"
         )
     if row["mismatch"] > train.max_mismatch:
         raise UserError(
             f"step {step}: sampler and trainer differ by {row['mismatch']:.3g} nats a token, more than "
-            f"train.max_mismatch = {train.max_mismatch:g}: the gradient is of other samples than were drawn; use "
-            "trainer.precision 32, or raise the limit and run the same command to go on"
+            f"train.max_mismatch = {train.max_mismatch:g}: the gradient is of other samples than were drawn; raise "
+            "the limit and run the same command to go on, or start anew (--fresh) with trainer.precision 32"
         )
     if row["truncated"] > train.max_truncated:
         raise UserError(
             f"step {step}: {row['truncated']:.1%} of the completions were cut off at their longest length, more than "
-            f"train.max_truncated = {train.max_truncated:g}: raise rollout.segments or rollout.segment_tokens, or the "
-            "limit"
+            f"train.max_truncated = {train.max_truncated:g}: raise the limit and run the "
+            "same command to go on, or start anew (--fresh) with more rollout.segments or rollout.segment_tokens"
         )
     limit = train.max_silent_steps
     if limit and len(history) >= limit and all(r["groups_without_signal"] == 1 for r in history[-limit:]):
         raise UserError(
             f"step {step}: no group's rewards have differed for {limit} steps (train.max_silent_steps), the last "
-            f"ones {row['reward']:.3g} on average: nothing is learned; take easier or harder problems, or a larger "
-            "rollout.group_size"
+            f"ones {row['reward']:.3g} on average: nothing is learned; raise the limit and run the same command "
+            "to go on, or start anew (--fresh) with easier or harder problems or a larger rollout.group_size"
         )

@@ -10,10 +10,14 @@ from replication.errors import UserError
 
 def check_gpus(trainer: TrainerConfig, model: str) -> None:
     """Raise a `UserError` where the run asks for more or larger GPUs than there are."""
-    if not trainer.gpu_gib:
-        return
     import torch
 
+    if not trainer.gpu_gib:
+        if torch.cuda.is_available() and torch.cuda.device_count() < trainer.devices:
+            raise UserError(
+                f"trainer.devices = {trainer.devices}, and this machine has {torch.cuda.device_count()} GPUs"
+            )
+        return
     have = [torch.cuda.get_device_properties(i).total_memory / 2**30 for i in range(torch.cuda.device_count())]
     if len(have) < trainer.devices or min(have, default=0) < 0.95 * trainer.gpu_gib:
         found = f"{len(have)} with {min(have):.0f} GiB" if have else "none"
@@ -48,7 +52,12 @@ def check_settings(config: Config) -> None:
         )
 
 
+def training_dtype(trainer: TrainerConfig) -> str:
+    """Type that the weights are loaded in: DeepSpeed's own where it would cast them, else of full precision."""
+    return "bfloat16" if trainer.precision == "bf16" and "zero" in trainer.strategy else "float32"
+
+
 def global_rank() -> int:
-    """This process's rank, by whichever launcher started it: torchrun, SLURM, or Lightning itself."""
-    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    """This process's rank, by whichever launcher started it: torchrun, Lightning (inside SLURM, too), or SLURM."""
+    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     return next((int(rank) for rank in ranks if rank is not None), 0)

@@ -23,7 +23,7 @@ from replication.rollout.threshold import running_baseline
 from replication.rollout.trace import Rollout
 from replication.training.accumulate import optimizer_step
 from replication.training.batch import MicroBatch, Sequences, idle, micro_batches, sequences
-from replication.training.guard import check_history
+from replication.training.guard import check_history, check_weights, not_finite
 from replication.training.logprobs import chunks, completion_logp
 from replication.training.metrics import StepMetrics
 from replication.training.sampler import Sampler
@@ -85,6 +85,7 @@ class E3RLModule(L.LightningModule):
                 self.metrics.before_update = False
                 self.metrics.add("loss", loss, 1 / self.trainer.world_size)
         self.update_running_baseline(rollout)
+        check_weights(self.most(not_finite(self.policy.parameters())), step + 1)
         self.report(step)
 
     def credit(self, rollout: Rollout, seqs: Sequences, correct: Tensor) -> Tensor:

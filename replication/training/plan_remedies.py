@@ -8,18 +8,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from replication.errors import UserError
+from replication.training.machine import check_settings
 from replication.training.plan import Plan, fits
 
 Change = dict[str, Any]  # "section.key" -> value, as flags of the command
 LORA_RANK = 32
 
 
-def change(p: Plan, values: Change, adapters: int) -> Plan:
-    """The plan under other settings; `adapters` are the weights of LoRA's adapters of rank LORA_RANK."""
-    config = p.config
+def change(p: Plan, values: Change, adapters: int) -> Plan | None:
+    """The plan under other settings, None where they contradict each other.
+
+    `adapters` are the weights of LoRA's adapters of rank LORA_RANK.
+    """
+    sections: dict[str, Change] = {}
     for key, value in values.items():
         section, name = key.split(".")
-        config = replace(config, **{section: replace(getattr(config, section), **{name: value})})
+        sections.setdefault(section, {})[name] = value
+    try:
+        config = replace(p.config, **{s: replace(getattr(p.config, s), **some) for s, some in sections.items()})
+        check_settings(config)
+    except UserError:
+        return None
     sizes = replace(p.sizes, adapters=adapters) if "policy.lora_rank" in values else p.sizes
     return replace(p, config=config, sizes=sizes)
 
@@ -46,7 +56,7 @@ def knobs(p: Plan) -> list[list[Change]]:
         offloads.append({"trainer.offload": "optimizer"})
     if t.gpu_gib and t.offload != "parameters":
         offloads.append({"trainer.offload": "parameters"})
-    processes = [n for n in (2, 4, 8, 16) if n > t.devices and n <= 8 and deals(p, n)]
+    processes = [n for n in (2, 4, 8) if n > t.devices]
     return [
         [{"train.micro_rows": n} for n in halves(p.micro, 1)],
         [] if t.gradient_checkpointing else [{"trainer.gradient_checkpointing": True}],
@@ -56,19 +66,6 @@ def knobs(p: Plan) -> list[list[Change]]:
         [] if c.policy.lora_rank else [{"policy.lora_rank": LORA_RANK}],
         [{"trainer.devices": n} for n in processes] if t.gpu_gib else [],
     ]
-
-
-def deals(p: Plan, devices: int) -> bool:
-    """Whether that many GPUs a node can share the prompts of a minibatch."""
-    return p.config.train.prompts % (p.config.train.minibatches * devices * p.config.trainer.nodes) == 0
-
-
-def allowed(p: Plan) -> bool:
-    """Whether the settings go together: offloading needs DeepSpeed, of the weights ZeRO-3, and `single` is one."""
-    t = p.config.trainer
-    if t.offload == "parameters" and p.stage < 3:
-        return False
-    return (t.offload == "none" or p.stage >= 2) and not (t.strategy == "single" and p.world > 1)
 
 
 def remedies(p: Plan, machine: int, adapters: Callable[[int], int], most: int = 4) -> list[Change]:
@@ -87,7 +84,7 @@ def remedies(p: Plan, machine: int, adapters: Callable[[int], int], most: int = 
             for steps in itertools.product(*chosen):  # the first that fits is the mildest of these knobs
                 values = {key: value for step in steps for key, value in step.items()}
                 other = change(p, values, weights)
-                if allowed(other) and fits(other, machine):
+                if other is not None and fits(other, machine):
                     found.append(values)
                     break
         if found:

@@ -17,8 +17,10 @@ CHECKPOINTS = "checkpoints"  # folder in that of a run
 RECORD = "run.json"  # beside the checkpoints: what they are of
 Identity = dict[str, Any]
 LIMITS = {"train.max_silent_steps", "train.max_mismatch", "train.max_truncated"}  # a run that met one may go on
-FREE = LIMITS | {"train.checkpoint_every", "train.keep_checkpoints", "trainer.logger", "trainer.gpu_gib"}
-"""Settings that no number of a run depends on"""
+LIMITS |= {"grading.max_no_answer", "grading.max_timed_out"}
+MEMORY = {"train.micro_rows", "rollout.max_rows", "rollout.lanes", "trainer.gradient_checkpointing"}
+FREE = LIMITS | MEMORY | {"train.checkpoint_every", "train.keep_checkpoints", "trainer.logger", "trainer.gpu_gib"}
+"""Settings that no number of a run depends on but by rounding"""
 
 
 def identity(
@@ -33,7 +35,8 @@ def identity(
         files: by name, files whose contents count, such as the problems, the starting weights and the code.
     """
     settings = {f"{s}.{k}": v for s in sections for k, v in dataclasses.asdict(getattr(config, s)).items()}
-    settings = {key: value for key, value in settings.items() if key not in FREE}
+    free = FREE - ({"rollout.max_rows"} if config.erasure.baseline == "batch" else set())  # whose mean is of them
+    settings = {key: value for key, value in settings.items() if key not in free}
     contents = {}
     for name, paths in files.items():
         digest = hashlib.sha256()
@@ -53,7 +56,7 @@ def begin(folder: Path, mine: Identity) -> None:
     """
     record = folder / RECORD
     if complete(folder / CHECKPOINTS):
-        theirs = json.loads(record.read_text())
+        theirs = json.loads(record.read_text()) if record.exists() else {}
         differ = [key for key in {**theirs, **mine} if theirs.get(key) != mine.get(key)]
         if differ:
             shown = ", ".join(f"{key} {theirs.get(key)} -> {mine.get(key)}" for key in differ[:3])

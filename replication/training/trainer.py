@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from replication.config import Config
 from replication.errors import UserError
@@ -48,9 +50,11 @@ class RolloutCheckpoint(Callback):
                     trainer.strategy.remove_checkpoint(path)
 
     def score(self, history: list[dict[str, float]]) -> float:
-        validated = [row["heldout"] for row in history if "heldout" in row]
-        rewards = [row["reward"] for row in history[-self.every :]]
-        return validated[-1] if validated else sum(rewards) / len(rewards)
+        """Of the rollouts since the checkpoint before; -inf where others were validated and these were not."""
+        recent = history[-self.every :]
+        if any("heldout" in row for row in history):
+            return max((row["heldout"] for row in recent if "heldout" in row), default=-math.inf)
+        return sum(row["reward"] for row in recent) / len(recent)
 
 
 class AtTheEnd(Callback):
@@ -80,6 +84,7 @@ def build_trainer(config: Config, folder: Path, at_the_end: Callable[[], None]) 
         enable_checkpointing=False,  # RolloutCheckpoint does it
         logger=build_logger(trainer.logger, folder),
         callbacks=[checkpoints, AtTheEnd(at_the_end), TQDMProgressBar(refresh_rate=1)],
+        plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,  # resume.py resumes
         use_distributed_sampler=False,  # the problems are dealt out by data.module.share
         enable_model_summary=False,
         log_every_n_steps=1,

@@ -46,15 +46,44 @@ def test_ddp_and_deepspeed_equal_a_single_process(workshop, clip):
 
 
 @pytest.mark.slow
+def test_every_strategy_gives_the_same_numbers_under_adam(workshop):
+    """Losses and exported weights of the optimizer that is used, CPU offload included (fp32)."""
+    argv = [*SMALL, "--algorithm=e3rl_mixed", "--train.steps=3", "--train.micro_rows=2"]
+    two = ["--trainer.devices=2"]
+    ways = {
+        "single": [],
+        "ddp": ["--trainer.strategy=ddp", *two],
+        "zero2": ["--trainer.strategy=deepspeed_zero2", *two],
+        "zero2 offload": ["--trainer.strategy=deepspeed_zero2", "--trainer.offload=optimizer", *two],
+        "zero3": ["--trainer.strategy=deepspeed_zero3", *two],
+        "zero3 offload": ["--trainer.strategy=deepspeed_zero3", "--trainer.offload=parameters", *two],
+    }
+    build = {"TORCH_EXTENSIONS_DIR": str(ROOT / ".scratch/torch_extensions")}
+    losses, weights = {}, {}
+    for name, flags in ways.items():
+        out = workshop / "runs/adam" / name.replace(" ", "-")
+        run("-m", "replication.fit", *argv, *flags, f"--out={out}", cwd=workshop, **build)
+        losses[name] = [json.loads(line)["loss"] for line in (out / "history.jsonl").read_text().splitlines()]
+        weights[name] = load_file(out / "model.safetensors")
+    start = load_file(workshop / "runs/warmstart/tiny/model.safetensors")
+    moved = max(float((weights["single"][key] - start[key]).abs().max()) for key in start)
+    assert moved > 3e-4  # a step of Adam or more
+    for name in ways:
+        assert losses[name] == pytest.approx(losses["single"], rel=1e-4, abs=1e-6), name
+        apart = max(float((weights[name][key] - weights["single"][key]).abs().max()) for key in start)
+        assert apart <= 0.01 * moved, (name, apart, moved)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["e3rl_contrastive", "dapo"])
 def test_gradients_do_not_depend_on_accumulation_or_processes(workshop, algorithm):
-    """One step of SGD at learning rate 1 moves the weights by the gradient: equal within 1e-6 (fp32) for 1, 2 and 4
-    micro-batches and for one and two processes, with erased attempts that the processes hold unequal numbers of, and
+    """One step of SGD at learning rate 1 moves the weights by the gradient: equal within 1e-6 (fp32) for one and
+    several micro-batches and for one and two processes, with erased attempts of which they hold unequal numbers, and
     with the mean over all tokens."""
     argv = [*SMALL, f"--algorithm={algorithm}", "--train.steps=1", "--train.minibatches=1", "--train.lr=1.0"]
     argv += ["--train.grad_clip=0", "--credit.overlong_buffer=0", "--credit.eps=1.0", "--erasure.kappa=-0.5"]
     build = {"TORCH_EXTENSIONS_DIR": str(ROOT / ".scratch/torch_extensions")}
-    runs = [("single", 1, 64), ("single", 1, 8), ("single", 1, 4), ("ddp", 2, 64), ("ddp", 2, 4)]
+    runs = [("single", 1, 64), ("single", 1, 4), ("ddp", 2, 4)]
     runs += [("deepspeed_zero2", 2, 4), ("deepspeed_zero3", 2, 4)]
     start = load_file(workshop / "runs/warmstart/tiny/model.safetensors")
     gradients = {}

@@ -48,7 +48,7 @@ def test_export_is_a_plain_checkpoint_and_every_metric_is_there(workshop, algori
         assert 0 <= row["mismatch"] < 1e-4  # nats: sampler and trainer agree
         assert abs(row["ratio"] - 1) < 0.1
     assert (rows[0]["erased_tokens"] > 0) == (algorithm != "grpo")
-    assert not list(out.parent.glob("*.partial"))
+    assert not list(out.parent.glob(f".{out.name}-*"))
 
 
 def test_completions_without_an_answer_stop_a_training(workshop):

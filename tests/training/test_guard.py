@@ -3,10 +3,11 @@
 import math
 
 import pytest
+import torch
 
 from replication.config import TrainConfig
 from replication.errors import UserError
-from replication.training.guard import check_history
+from replication.training.guard import check_history, not_finite
 
 FINE = {"step": 7.0, "loss": 0.1, "reward": 0.5, "mismatch": 0.01, "truncated": 0.2, "groups_without_signal": 0.5}
 LIMITS = TrainConfig(max_silent_steps=3, max_mismatch=0.05, max_truncated=0.8)
@@ -41,10 +42,18 @@ def test_steps_without_any_signal_stop_the_run():
     check_history(TrainConfig(max_silent_steps=0), [SILENT] * 100)
 
 
-def test_a_learning_rate_that_breaks_the_policy_ends_with_a_reason(quick_fit, tmp_path):
-    with pytest.raises(UserError, match="nan"):
-        quick_fit("--out=out", "--train.lr=1e30", "--train.grad_clip=0")
+@pytest.mark.parametrize("minibatches", [1, 2])
+def test_a_learning_rate_that_breaks_the_policy_ends_before_a_checkpoint_has_it(quick_fit, tmp_path, minibatches):
+    with pytest.raises(UserError, match=r"step \d: \d+ weight tensors hold nan or infinity.*--fresh"):
+        quick_fit("--out=out", "--train.lr=1e37", "--train.grad_clip=0", f"--train.minibatches={minibatches}")
     assert not (tmp_path / "out").exists()
+    for path in (tmp_path / ".scratch").rglob("*.ckpt"):
+        assert all(w.isfinite().all() for w in torch.load(path, weights_only=False)["state_dict"].values())
+
+
+def test_weights_that_are_not_finite_are_counted():
+    weights = [torch.nn.Parameter(torch.tensor(x)) for x in ([1.0, 2.0], [1.0, math.nan], [math.inf, 0.0])]
+    assert not_finite(weights) == 2 and not_finite(weights[:1]) == 0
 
 
 def test_a_run_without_signal_ends_with_a_reason(quick_fit, monkeypatch, tmp_path):

@@ -16,6 +16,7 @@ from replication.errors import UserError
 from replication.policy import small_model, small_tokenizer
 from replication.training import plan
 from replication.training.architectures import sizes_of
+from replication.training.machine import check_settings
 from replication.training.plan import Plan
 from replication.training.plan_page import adapters_of, page, plan_of
 from replication.training.plan_remedies import change, remedies
@@ -164,11 +165,27 @@ def test_the_remedies_fit_when_applied(model, flags):
     for values in found:
         applied = " ".join(f"--{key} {str(value).lower()}" for key, value in values.items())
         assert plan.fits(paper(model, f"{flags} {applied}"), machine)
-        assert all(
-            not plan.fits(change(p, {k: v for k, v in values.items() if k != key}, 0), machine)
-            for key in values
-            if key != "policy.lora_rank"
-        ), "each is needed"
+        for key in values.keys() - {"policy.lora_rank"}:
+            fewer = change(p, {k: v for k, v in values.items() if k != key}, 0)
+            assert fewer is None or not plan.fits(fewer, machine), f"{key} is needed"
+
+
+@pytest.mark.parametrize("flags", ["--trainer.strategy single --trainer.gpu_gib 64", "--trainer.gpu_gib 24"])
+def test_remedies_are_settings_that_a_run_takes(flags):
+    p = paper("8b", f"--trainer.devices 1 --policy.lora_rank 32 {flags}")
+    for values in remedies(p, 64 * 2**30, lambda rank: adapters_of(p.config.policy, rank)):
+        other = change(p, values, p.sizes.adapters)
+        assert other is not None
+        check_settings(other.config)
+
+
+def test_models_that_have_no_plan_are_refused_by_name(tmp_path):
+    from transformers import GPT2Config, T5Config
+
+    for config, words in ((GPT2Config(n_embd=8, n_layer=1, n_head=2), "gpt2"), (T5Config(), "no causal LM")):
+        config.save_pretrained(tmp_path / config.model_type)
+        with pytest.raises(UserError, match=words):
+            sizes_of(PolicyConfig(pretrained=str(tmp_path / config.model_type)))
 
 
 def test_nothing_fits_on_a_gpu_that_is_far_too_small():

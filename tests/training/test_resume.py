@@ -1,11 +1,13 @@
 """Runs that are killed, interrupted or changed: the same numbers, or a refusal that says why."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from replication.training.resume import begin, complete, last_checkpoint
 BUILD = {"TORCH_EXTENSIONS_DIR": str(ROOT / ".scratch/torch_extensions")}  # compiled once, about two minutes
 WAYS = {
     "single": [],
-    "lora": ["--policy.lora_rank=4", "--train.lr=0.001"],
+    "lora": ["--policy.lora_rank=4", "--train.lr=0.001", "--trainer.strategy=deepspeed_zero2", "--trainer.devices=2"],
     "ddp": ["--trainer.strategy=ddp", "--trainer.devices=2"],
     "deepspeed_zero2": ["--trainer.strategy=deepspeed_zero2", "--trainer.devices=2"],
     "deepspeed_zero3": ["--trainer.strategy=deepspeed_zero3", "--trainer.devices=2"],
@@ -144,3 +146,27 @@ def test_the_best_checkpoint_is_by_validation_where_there_is_one(tmp_path):
     score = RolloutCheckpoint(tmp_path, every=2, keep=1).score
     assert score([{"reward": 0.1}, {"reward": 0.2}, {"reward": 0.4}]) == pytest.approx(0.3)  # since the one before
     assert score([{"reward": 0.1, "heldout": 0.7}, {"reward": 0.9}]) == 0.7
+    assert score([{"reward": 0.1, "heldout": 0.7}, {"reward": 0.9}, {"reward": 1.0}]) == -math.inf  # not validated
+
+
+def test_an_output_is_one_place_however_it_is_spelt(tmp_path, monkeypatch):
+    from replication.fit import scratch_of
+
+    monkeypatch.chdir(tmp_path)
+    place = scratch_of(Path("runs/a"))
+    assert place == scratch_of(tmp_path / "runs/a") == scratch_of(Path("runs/b/../a")) == Path(".scratch/train/runs/a")
+    for outside in ("../../x", "../../../../../x", "/x"):
+        assert ".." not in scratch_of(Path(outside)).parts and scratch_of(Path(outside)).parts[0] == ".scratch"
+
+
+def test_memory_may_change_between_a_checkpoint_and_its_resume():
+    from replication.config import Config, ErasureConfig, RolloutConfig, TrainConfig
+    from replication.training.resume import identity
+
+    def known(**sections):
+        return identity(Config(**sections), ["rollout", "erasure", "train"], {}, {})
+
+    assert known() == known(rollout=RolloutConfig(max_rows=32), train=TrainConfig(micro_rows=3, max_mismatch=1.0))
+    batch = ErasureConfig(baseline="batch")
+    assert known(erasure=batch) != known(erasure=batch, rollout=RolloutConfig(max_rows=32))
+    assert known() != known(train=TrainConfig(lr=1.0))
