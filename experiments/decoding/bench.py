@@ -21,6 +21,7 @@ from experiments.decoding import erasing, peers
 from replication.config import PolicyConfig, RolloutConfig
 from replication.data.template import encode
 from replication.errors import Parser, UserError, run_command
+from replication.outputs import write_whole
 from replication.policy import load_policy, small_model, small_tokenizer
 
 QUESTIONS = [
@@ -46,9 +47,10 @@ SMOLLM2 = {1: (4, 1, 1), 8: (24, 1, 1), 32: (96, 1, 1.3)}
 
 
 class Table:
-    """Rows of name, ours, peer, ratio of the two and unit, printed as they come."""
+    """Rows of name, ours, peer, ratio of the two and unit, printed and kept as they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, out: Path | None = None, machine: dict[str, str] | None = None) -> None:
+        self.out, self.machine = out, machine
         self.rows: list[dict[str, Any]] = []
 
     def add(self, name: str, ours: float, peer: float, unit: str, wanted: str, note: str = "") -> None:
@@ -58,6 +60,8 @@ class Table:
         met = ratio >= float(bound) if sign == ">=" else ratio <= float(bound)
         row = {"name": name, "ours": ours, "peer": peer, "ratio": ratio, "unit": unit, "wanted": wanted, "met": met}
         self.rows.append(row | {"note": note})
+        if self.out:
+            write_whole(self.out, json.dumps({"machine": self.machine, "rows": self.rows}, indent=1) + "\n")
         verdict = "" if met else "MISSED "
         print(f"{name:56s} {ours:11.5g} {peer:11.5g} {ratio:7.3f}  {wanted:7s} {verdict}{unit}", end="", flush=True)
         print(f"; {note}" if note else "", flush=True)
@@ -133,7 +137,8 @@ def main() -> None:
     out = Path(options.out)
     if not out.parent.is_dir() or out.is_dir():
         raise UserError(f"--out {out}: name a file in a folder that exists")
-    table = Table()
+    machine = {"torch": torch.__version__, "python": platform.python_version(), "threads": "tiny 1, SmolLM2 2"}
+    table = Table(out, machine)
     print(f"{'':56s} {'ours':>11s} {'peer':>11s} {'ratio':>7s}  wanted")
     tokenizer = small_tokenizer()
     tiny = small_model(PolicyConfig(hidden_size=96, layers=3, heads=4, kv_heads=2, ffn_size=256), tokenizer, 0).eval()
@@ -142,18 +147,15 @@ def main() -> None:
     eos = tokenizer.eos_token_id
     compare_engines(table, "tiny", tiny, prompts, eos, 252, TINY)
     cost_of_erasing(table, "tiny", tiny, prompts, 256, 7, (4, 8, 16, 32))
-    threads = 1
     if Path(options.smollm2).is_dir():
         policy, words = load_policy(options.smollm2, None, "float32")
-        torch.set_num_threads(threads := 2)
+        torch.set_num_threads(2)
         policy.eval()
         asked = [encode(words, question) for question in QUESTIONS]
         compare_engines(table, "SmolLM2-135M", policy, asked, words.eos_token_id, 128, SMOLLM2)
         cost_of_erasing(table, "SmolLM2-135M", policy, asked, 16, 3, (2, 4, 8))
     else:
         print(f"{options.smollm2} is not there: SmolLM2 was not run (experiments/smollm2.py makes it)")
-    machine = {"torch": torch.__version__, "python": platform.python_version(), "threads": f"tiny 1, SmolLM2 {threads}"}
-    out.write_text(json.dumps({"machine": machine, "rows": table.rows}, indent=1) + "\n")
     print(f"-> {out}")
 
 
