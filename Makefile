@@ -1,5 +1,5 @@
 # make repro   rerun the small default from nothing: installs, then the DVC pipeline, two stages at a time
-# make test    all tests            make check   lint, types, fast tests: under a minute
+# make test    all tests            make check   lint, types, fast tests: minutes
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
