@@ -28,7 +28,7 @@ SELECTION = [
 
 
 def missing(model: str, config: Config) -> list[str]:
-    """What this machine lacks for a model, a line each: GPUs, and the weights or a hub to have them from."""
+    """What this machine lacks for a model, a line each: GPUs, and a copy of the model or a hub to have it from."""
     found = []
     try:
         check_gpus(config.trainer, model.removeprefix("q"))
