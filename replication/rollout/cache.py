@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 from transformers import Cache, PretrainedConfig
 from transformers.cache_utils import CacheLayerMixin
 
-from replication.rollout.masks import attention_mask
+from replication.rollout.masks import attention_mask, cut_mask
 
 MASKS_AT_ONCE = 32  # passes whose attention masks, [rows, 1, 32, live], are made together
 
@@ -94,7 +93,7 @@ class RowCache(Cache):
             masks = attention_mask(self.config, block, live + block.shape[1] - 1)
             for i in range(block.shape[1]):
                 self.places, self.live = places[:, i], live + i
-                yield tree_map(lambda m, i=i: m[:, :, i : i + 1, : self.live], masks)
+                yield cut_mask(masks, i, self.live)
 
     def aim(self, positions: Tensor) -> Tensor | dict[str, Tensor]:
         """Say which positions [r, q] of the first r rows the next forward pass writes, and get its attention mask."""

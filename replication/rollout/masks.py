@@ -45,6 +45,13 @@ def attention_mask(config: PretrainedConfig, positions: Tensor, live: int) -> Te
     return {"full_attention": ready(past), "sliding_attention": ready(past & (keys > queries - window))}
 
 
+def cut_mask(masks: Tensor | dict[str, Tensor], query: int, live: int) -> Tensor | dict[str, Tensor]:
+    """The part of an `attention_mask` that is of one query and the first `live` entries, as a view."""
+    if isinstance(masks, dict):
+        return {kind: mask[:, :, query : query + 1, :live] for kind, mask in masks.items()}
+    return masks[:, :, query : query + 1, :live]
+
+
 def text_config(model: Any) -> PretrainedConfig:
     """The configuration of the language model, which is part of the whole one where a model also sees or hears."""
     config: PretrainedConfig = model.config.get_text_config(decoder=True)
