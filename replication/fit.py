@@ -85,11 +85,14 @@ def train(run: Run) -> tuple[Path, float]:
             f"{len(validation)} problems of a validation are fewer than the processes: raise train.validate_problems"
         )
 
+    from replication.data.template import check_lengths
     from replication.policy import base_policy, load_policy, use_machine
+    from replication.rollout.engine import prompt_room
 
     base, revision = base_policy(config.policy, run.model)
     use_machine(config.policy)
     policy, tokenizer = load_policy(base, revision, training_dtype(config.trainer))
+    check_lengths(tokenizer, [*problems, *validation], config.policy.thinking, prompt_room(policy, config.rollout))
 
     import lightning.pytorch as L
 
@@ -104,7 +107,7 @@ def train(run: Run) -> tuple[Path, float]:
 
         add_adapters(policy, config.policy, seed)
     if config.trainer.gradient_checkpointing:
-        policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        policy.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     scratch, fresh = scratch_of(out), run.options["fresh"]
     first, difference = global_rank() == 0, math.nan
     with locked(scratch) if first else nullcontext():

@@ -49,7 +49,7 @@ def main() -> None:
     from replication.policy import base_policy, load_policy, use_machine
 
     rollout = dataclasses.replace(run.config.rollout, group_size=samples, max_rows=samples, cool_fraction=0.0)
-    check_group(rollout, erasure)
+    check_group(rollout, erasure, prompts=1)
     checkpoint = run.options["checkpoint"]
     path, revision = (checkpoint, None) if checkpoint else base_policy(run.config.policy, run.model)
     model, tokenizer = load_policy(path, revision, run.config.policy.dtype)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -13,10 +15,12 @@ import torch
 from torch import Tensor
 
 from experiments.decoding.peers import PLAIN, timed
+from experiments.training.clock import Clock
 from replication.config import ErasureConfig, RolloutConfig
 from replication.rollout import engine
 from replication.rollout.engine import Decoder, roll_out
 from replication.rollout.judge import Judge
+from replication.rollout.slots import Slots
 from replication.rollout.state import State
 from replication.rollout.trace import Rollout
 from replication.rollout.uncertainty import segment_uncertainties
@@ -24,6 +28,7 @@ from replication.rollout.uncertainty import segment_uncertainties
 Prompts = Sequence[Sequence[int]]
 ERASED = ErasureConfig(kappa=0.0, growth=0.3, cap=5)
 ALWAYS = ErasureConfig(baseline="fixed", level=1e-6, growth=0.0, history=0.0, cap=1)  # each segment twice
+JUDGED = ErasureConfig(baseline="fixed", level=1e9, history=0.0, cap=3)  # waits for nobody; for a level of its own
 NEVER = [-1]  # no token ends a completion, so that all runs have one length
 
 
@@ -45,7 +50,7 @@ def decoder(model: Any, prompts: Prompts, settings: RolloutConfig, erasure: Eras
     return Decoder(model, state, settings, NEVER, None)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def overhead_when_off(model: Any, prompts: Prompts, settings: RolloutConfig, rounds: int) -> tuple[float, float]:
     """Seconds with erasure off, and without its code path: the least of rounds that take turns.
 
@@ -62,10 +67,11 @@ def overhead_when_off(model: Any, prompts: Prompts, settings: RolloutConfig, rou
 
 def per_regenerated_token(
     model: Any, prompts: Prompts, settings: RolloutConfig, erasure: ErasureConfig, rounds: int
-) -> tuple[float, float]:
-    """Microseconds for each regenerated token, and for each token with erasure off, in the same number of lanes.
+) -> tuple[float, float, float]:
+    """Microseconds for each regenerated token, and for each token with erasure off, in the same number of lanes; and
+    the share of the lanes that were busy with erasure on.
 
-    The former is what erasing adds to the time of the run, over the tokens that it adds; from the latter the time of
+    The first is what erasing adds to the time of the run, over the tokens that it adds; from the second the time of
     the first token is taken away, which is the prompts' mostly.
     """
     kinds = [(replace(settings, segments=1, segment_tokens=1), PLAIN), (settings, PLAIN), (settings, erasure)]
@@ -75,7 +81,24 @@ def per_regenerated_token(
         for into, (spent, _) in zip(times, runs, strict=True):
             into.append(spent)
     (begun, off, on), (first, once, twice) = map(min, times), (done.row_steps for _, done in runs)
-    return 1e6 * (on - off) / (twice - once), 1e6 * (off - begun) / (once - first)
+    busy = twice / (runs[-1][1].steps * (settings.lanes or settings.max_rows))
+    return 1e6 * (on - off) / (twice - once), 1e6 * (off - begun) / (once - first), busy
+
+
+@torch.inference_mode()
+def microseconds_by_part(
+    model: Any, prompts: Prompts, settings: RolloutConfig, erasure: ErasureConfig
+) -> dict[str, float]:
+    """Of each token sampled: forward passes, judging, which completion takes which lane, and the rest."""
+    clock = Clock()
+    places = [(Decoder, "_forward", "forward"), (Judge, "close", "judging"), (Slots, "front", "lanes")]
+    with ExitStack() as patches:
+        for owner, name, part in places:
+            patches.enter_context(mock.patch.object(owner, name, clock.wrap(part, getattr(owner, name))))
+        clock.last = time.perf_counter()
+        tokens = sample(model, prompts, settings, erasure).row_steps
+        clock.tick()
+    return {part: 1e6 * seconds / tokens for part, seconds in clock.steps[0].items() if part != "step"}
 
 
 def kv_bytes(model: Any, prompts: Prompts, settings: RolloutConfig, erasure: ErasureConfig) -> int:
@@ -96,7 +119,7 @@ def kv_bytes(model: Any, prompts: Prompts, settings: RolloutConfig, erasure: Era
         def accepted(self, rows: Tensor) -> None: ...
 
     one.watcher = Watch()
-    with torch.no_grad():
+    with torch.inference_mode():
         one.run(Judge(one.state, erasure, None, None))
     return max(held)
 
@@ -144,24 +167,28 @@ class StartOver(Judge):
         return segment_uncertainties(-state.logp[rows], starts, pieces, rule.window, *weights).amax(1)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def against_starting_over(
-    model: Any, prompts: Prompts, settings: RolloutConfig, share: float, tries: int
+    model: Any, prompts: Prompts, settings: RolloutConfig, share: float, tries: int, rounds: int
 ) -> dict[str, float]:
-    """Seconds and tokens until no segment of a completion is above a fixed threshold, by erasing segments or all of it.
+    """Least seconds, and tokens, until no segment of a completion is above a threshold, erasing segments or all of it.
 
     The threshold is the quantile `share` of the segments' U. After `tries` samplings of a segment, or of a completion,
     either gives up; the shares that had not succeeded by then are returned too. Both keep their lanes filled.
     """
     level = float(sample(model, prompts, settings, ErasureConfig(cap=1, baseline="fixed", level=1e9)).u.quantile(share))
     rule = ErasureConfig(baseline="fixed", level=level, growth=0.0, history=0.0, cap=tries - 1)
-    spent, done = timed(sample, model, prompts, settings, rule)
     whole = replace(settings, segments=1, segment_tokens=settings.segments * settings.segment_tokens)
-    one = decoder(model, prompts, whole, rule)
-    again, whole_done = timed(one.run, StartOver(one.state, rule, None, None))
+    spent, again = [], []
+    for _ in range(rounds):
+        seconds, done = timed(sample, model, prompts, settings, rule)
+        spent.append(seconds)
+        one = decoder(model, prompts, whole, rule)
+        seconds, whole_done = timed(one.run, StartOver(one.state, rule, None, None))
+        again.append(seconds)
     return {
-        "seconds": spent,
-        "seconds again": again,
+        "seconds": min(spent),
+        "seconds again": min(again),
         "tokens": done.row_steps,
         "tokens again": whole_done.row_steps,
         "left": float((done.u > level).any(1).float().mean()),
@@ -169,10 +196,16 @@ def against_starting_over(
     }
 
 
-def rounding(model: Any, prompts: Prompts, settings: RolloutConfig) -> tuple[float, float]:
+def rounding(model: Any, prompts: Prompts, settings: RolloutConfig) -> tuple[float, float, float]:
     """What the shape of the batch still changes: the largest difference of a log-probability, in nats, between
-    completions sampled singly and all at once, over those whose ids are equal; and the share whose ids are not."""
+    completions sampled singly and all at once, over those whose ids are equal; the share whose ids are not; and with
+    erasure, a group at a time against all, the share whose ids or erasures are not."""
     alone = sample(model, prompts, replace(settings, group_size=1, max_rows=1), PLAIN)
     together = sample(model, prompts, replace(settings, group_size=1), PLAIN)
     same = (alone.tokens == together.tokens).all(1)
-    return float((alone.logp - together.logp)[same].abs().max()), float((~same).float().mean())
+    difference = float((alone.logp - together.logp)[same].abs().max()) if same.any() else math.nan
+    one, all_ = (
+        sample(model, prompts, replace(settings, max_rows=n), ERASED) for n in (settings.group_size, settings.max_rows)
+    )
+    equal = (one.tokens == all_.tokens).all(1) & (one.erasures == all_.erasures).all(1)
+    return difference, float((~same).float().mean()), float((~equal).float().mean())

@@ -45,12 +45,12 @@ class Family:
 
 
 def solution(terms: list[int]) -> str:
-    """The worked sum, as in the examples."""
+    """The worked sum, as in the examples: one line, so that its end is one token."""
     lines, total = [], terms[0]
     for term in terms[1:]:
         lines.append(f"{total} + {term} = {total + term}")
         total += term
-    return "\n".join([*lines, f"Answer: {total}"])
+    return "; ".join([*lines, f"Answer: {total}"])
 
 
 def chain(tokenizer: Any, count: int) -> Family:
@@ -74,7 +74,10 @@ def chain(tokenizer: Any, count: int) -> Family:
         Question(name, tokenizer(shots + problem(t)).input_ids, str(sum(t)), tokenizer(solution(t)).input_ids)
         for name, t in drawn.items()
     ]
-    ends = [tokenizer.eos_token_id, *tokenizer("\n\n").input_ids, *tokenizer("Problem").input_ids]
+    ends = [tokenizer.eos_token_id, *tokenizer("\n").input_ids]
+    assert (
+        len(ends) == 2 and questions[0].prompt.count(ends[1]) == 25
+    )  # three after each example, one after the question
 
     def read(text: str) -> str | None:
         found = re.search(r"Answer: (\d+)", text)

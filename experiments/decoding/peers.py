@@ -17,6 +17,7 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 from replication.config import ErasureConfig, RolloutConfig
 from replication.rollout.engine import roll_out
+from replication.rollout.trace import Rollout
 
 Result = TypeVar("Result")
 PLAIN = ErasureConfig(fraction=0.0)
@@ -29,13 +30,13 @@ def timed(work: Callable[..., Result], *args: Any) -> tuple[float, Result]:
     return time.perf_counter() - started, result
 
 
-def engine(model: Any, prompts: Sequence[Sequence[int]], rows: int, cap: int, eos: int) -> tuple[float, list[int]]:
-    """Seconds, and the completions' lengths [P]; `rows` at once, one completion a prompt, at most `cap` tokens, in
-    segments of eight."""
+def engine(
+    model: Any, prompts: Sequence[Sequence[int]], rows: int, cap: int, eos: int, erasure: ErasureConfig = PLAIN
+) -> tuple[float, Rollout]:
+    """Seconds, and the completions; `rows` at once, one completion a prompt, at most `cap` tokens, in segments of
+    eight."""
     settings = RolloutConfig(group_size=1, segments=cap // 8, segment_tokens=8, max_rows=rows)
-    keys = torch.arange(len(prompts))
-    spent, done = timed(roll_out, model, prompts, keys, settings, PLAIN, [eos], 0)
-    return spent, done.length.tolist()
+    return timed(roll_out, model, prompts, torch.arange(len(prompts)), settings, erasure, [eos], 0)
 
 
 class _AtLength(StoppingCriteria):

@@ -122,7 +122,7 @@ def run_steps(config: Config, policy: Any, tokenizer: Any) -> None:
     """Train through Lightning, by the code that `fit` runs."""
     t, problems = config.train, problems_of(config)
     if config.trainer.gradient_checkpointing:
-        policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        policy.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     with tempfile.TemporaryDirectory() as folder, mock.patch("replication.training.sampler.eos_ids", lambda *_: NEVER):
         module = E3RLModule(config, policy.train(), tokenizer, problems, seed=0)
         stream = ProblemModule(len(problems), t.steps, t.prompts, t.minibatches, 0)

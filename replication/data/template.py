@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from replication.data.sources import Problem
+from replication.errors import UserError
 
 INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
 
@@ -33,3 +37,20 @@ def prompt_ids(tokenizer: Any, question: str, thinking: bool = False) -> list[in
     """The token ids that a completion is sampled after: question and instruction, by `encode`."""
     text = f"{question}\n\n{INSTRUCTION}"
     return encode(tokenizer, text if tokenizer.chat_template is not None else f"{text}\n\n", thinking)
+
+
+def check_lengths(tokenizer: Any, problems: Sequence[Problem], thinking: bool, room: int) -> None:
+    """Raise a `UserError` that names a problem whose prompt has more than `room` tokens.
+
+    A token takes a byte or more, so that only prompts of more bytes than that are encoded.
+    """
+    template = len(prompt_ids(tokenizer, "", thinking))
+    for problem in problems:
+        if len(problem.question.encode()) + template <= room:
+            continue
+        size = len(prompt_ids(tokenizer, problem.question, thinking))
+        if size > room:
+            raise UserError(
+                f"problem {problem.id} has a prompt of {size} tokens; beside a completion the model reads {room}: drop "
+                "it, or lower rollout.segments or rollout.segment_tokens"
+            )

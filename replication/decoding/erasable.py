@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -35,6 +36,8 @@ def erasable(
 ) -> Tensor:
     """A decoding method for `generate`: the completions of a prompt (`num_return_sequences`) are its group.
 
+    transformers hands no `streamer` on to such a method; `replication.decoding.generate` takes a watcher.
+
         model.generate(**inputs, custom_generate=erasable, do_sample=True, top_k=0, max_new_tokens=512,
                        num_return_sequences=8, erasure=ErasureConfig(kappa=0.0), segment_tokens=64)
 
@@ -43,15 +46,17 @@ def erasable(
             padded on the left where the attention mask among `model_kwargs` is 0. Uncertainty is that of the
             whole distribution, whatever top_k and top_p leave of it.
         erasure: when a segment is erased; the defaults of `ErasureConfig` if not given.
-        segment_tokens: L; `max_new_tokens` is rounded up to whole segments for the rollout, and cut afterwards.
-        seed: the completions are a function of it, of the prompt's place in the batch and of their own in the group.
+        segment_tokens: L; `max_new_tokens` is rounded up to whole segments for the rollout, which the model must be
+            able to read, and cut afterwards.
+        seed: the completions are a function of it, of the prompt's ids, of how many times the prompt came before in
+            the batch, and of their own place in the group.
 
     Returns:
         [P * G, T + new] ids, padded on the right.
 
     Raises:
         UserError: greedy or beam search, processors or stopping criteria other than temperature, top_k, top_p, length
-            and end of text, or what the rollout refuses.
+            and end of text, return_dict_in_generate, or what the rollout refuses.
     """
     config = generation_config
     if not config.do_sample or (config.num_beams or 1) > 1:
@@ -61,6 +66,11 @@ def erasable(
     if unknown:
         raise UserError(
             f"{', '.join(unknown)}: erasing draws by temperature, top_k and top_p, and ends by id or length"
+        )
+    if config.return_dict_in_generate:
+        raise UserError(
+            "erasable returns ids: no return_dict_in_generate; replication.decoding.generate returns every token's "
+            "log-probability, every threshold and every erased attempt"
         )
     group = config.num_return_sequences or 1
     new = config.max_length - input_ids.shape[1]
@@ -74,11 +84,15 @@ def erasable(
         top_p=1.0 if config.top_p is None else config.top_p,
     )
     erasure = erasure or ErasureConfig()
-    check_group(rollout, erasure)
+    check_group(rollout, erasure, len(input_ids) // group)
     attention_mask = model_kwargs.get("attention_mask")
     kept = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     prompts = [ids[mask.bool()].tolist() for ids, mask in zip(input_ids[::group], kept[::group], strict=True)]
-    keys = [seed_for(seed, "generate", place, member) for place in range(len(prompts)) for member in range(group)]
+    before: Counter[tuple[int, ...]] = Counter()
+    keys = []
+    for prompt in map(tuple, prompts):
+        keys += [seed_for(seed, "generate", *prompt, "again", before[prompt], member) for member in range(group)]
+        before[prompt] += 1
     ends = config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
     pad = config.pad_token_id if config.pad_token_id is not None else (ends or [0])[0]

@@ -16,12 +16,13 @@ from replication.rollout.trace import Rollout
 from replication.seeds import seed_for
 
 
-def check_group(rollout: RolloutConfig, erasure: ErasureConfig) -> None:
-    """Raise a `UserError` where a threshold needs the statistics of a group that is one completion.
+def check_group(rollout: RolloutConfig, erasure: ErasureConfig, prompts: int) -> None:
+    """Raise a `UserError` where a threshold needs the statistics of a group, or batch, that is one completion.
 
-    The group's mean of a lone completion is its own uncertainty, which is never above itself.
+    The mean of a lone completion is its own uncertainty, which is never above itself.
     """
-    if rollout.group_size == 1 and erasure.baseline != "fixed" and erasure.cap > 0 and erasure.fraction > 0:
+    together = rollout.group_size * (prompts if erasure.baseline == "batch" else 1)
+    if together == 1 and erasure.baseline != "fixed" and erasure.cap > 0 and erasure.fraction > 0:
         raise UserError(
             f"one completion has no group to take the baseline {erasure.baseline!r} from: ask for several, or set "
             "erasure.baseline to fixed and erasure.level to a number of nats"
@@ -57,7 +58,7 @@ def generate(
         UserError: an empty prompt, one too long for the model, a model that cannot be rolled out, or one completion
             under a threshold that needs a group.
     """
-    check_group(rollout, erasure)
+    check_group(rollout, erasure, prompts=1)
     ids = encode(tokenizer, prompt, thinking)
     keys = torch.tensor([seed_for(seed, "generate", prompt, member) for member in range(rollout.group_size)])
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id

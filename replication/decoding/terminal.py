@@ -14,8 +14,9 @@ STRUCK, PLAIN = "\x1b[9;2m", "\x1b[0m"
 class Terminal:
     """Shows one row of a rollout (a `rollout.judge.Watcher`).
 
-    In a terminal a segment is printed token by token, and struck through where it stands once it is erased. Elsewhere
-    (a file, a pipe) a segment is printed when it is judged, erased ones as `[-text-]`.
+    In a terminal a segment is printed token by token, and struck through where it stands once it is erased, as far as
+    it has not scrolled off the screen. Elsewhere (a file, a pipe) a segment is printed when it is judged, erased ones
+    as `[-text-]`.
     """
 
     def __init__(self, tokenizer: Any, stream: TextIO, row: int = 0):
@@ -25,6 +26,7 @@ class Terminal:
         self.pending: list[int] = []
         self.before = self.shown = ""  # text of the accepted segments; text of this segment that is on the screen
         self.column = self.start = 0  # of the cursor, and where this segment begins
+        self.lead = 0  # characters of this segment before that place: a line's end at the right margin
 
     def sampled(self, rows: Tensor, tokens: Tensor) -> None:
         """Append this row's token."""
@@ -33,6 +35,8 @@ class Terminal:
             if self.live:
                 text = self._pending_text().rstrip("\ufffd")  # half of a character: its rest comes with the next token
                 if text.startswith(self.shown):
+                    if text and not self.shown:
+                        self._leave_margin(text)
                     self._write(text[len(self.shown) :])
                     self.shown = text
 
@@ -42,9 +46,8 @@ class Terminal:
             return
         text = self._pending_text()
         if self.live:
-            self._back_to_start(self.shown)
-            self.stream.write("\x1b[J" + STRUCK)
-            self._write(text)
+            self.stream.write(STRUCK)
+            self._write(text[self._back_to_start() :])
             self.stream.write(PLAIN)
         else:
             self._write(f"[-{text}-]")
@@ -60,7 +63,7 @@ class Terminal:
     def _begin(self, kept: list[int]) -> None:
         self.kept += kept
         self.before = self._text(self.kept)
-        self.pending, self.shown, self.start = [], "", self.column
+        self.pending, self.shown, self.start, self.lead = [], "", self.column, 0
 
     def _text(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
@@ -73,22 +76,38 @@ class Terminal:
         self.stream.flush()
         _, self.column = _walk(text, self.column)
 
-    def _back_to_start(self, text: str) -> None:
-        rows, _ = _walk(text, self.start)
-        up = f"\x1b[{rows}A" if rows else ""
-        self.stream.write(f"{up}\x1b[{self.start + 1}G")
-        self.column = self.start
+    def _leave_margin(self, text: str) -> None:
+        """Before a segment's first character: a cursor behind the last column goes down now, since no way leads back
+        to where it is."""
+        if self.column == shutil.get_terminal_size().columns:
+            self.lead = int(text[0] == "\n")
+            self.shown = text[: self.lead]
+            self._write("\n")
+            self.start = 0
+
+    def _back_to_start(self) -> int:
+        """Clear what the screen shows of this segment; returns the place in its text where that begins."""
+        rows, _ = _walk(self.shown[self.lead :], self.start)
+        up, first, column = len(rows), self.lead, self.start
+        if up >= (height := shutil.get_terminal_size().lines):  # the rows before have left the screen
+            up, first, column = height - 1, self.lead + rows[-height], 0
+        if self.shown:
+            self.stream.write((f"\x1b[{up}A" if up else "") + f"\x1b[{column + 1}G\x1b[J")
+            self.column = column
+        return first
 
 
-def _walk(text: str, column: int) -> tuple[int, int]:
-    """Rows that the cursor moves down by printing `text` from a column, and the column that it ends in."""
-    width, rows = shutil.get_terminal_size().columns, 0
-    for character in text:
+def _walk(text: str, column: int) -> tuple[list[int], int]:
+    """Where in `text` the cursor has come to a new row by printing it from a column, and the column that it ends in."""
+    width, rows = shutil.get_terminal_size().columns, []
+    for place, character in enumerate(text):
         if character == "\n":
-            rows, column = rows + 1, 0
+            rows.append(place + 1)
+            column = 0
             continue
         size = 2 if unicodedata.east_asian_width(character) in "WF" else int(not unicodedata.combining(character))
         if column + size > width:
-            rows, column = rows + 1, 0
+            rows.append(place)
+            column = 0
         column += size
     return rows, column

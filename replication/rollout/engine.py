@@ -57,16 +57,16 @@ def roll_out(
             log-probabilities are nan.
     """
     refuse_unsupported(model)
-    limit = getattr(text_config(model), "max_position_embeddings", None) or 2**31
+    room = prompt_room(model, rollout)
     if not prompts:
         raise UserError("no prompt to sample from")
     for number, prompt in enumerate(prompts):
         if not prompt:
             raise UserError(f"prompt {number} is empty: a rollout needs at least one token to start from")
-        if len(prompt) + rollout.segments * rollout.segment_tokens > limit:
+        if len(prompt) > room:
             raise UserError(
                 f"prompt {number} has {len(prompt)} tokens and may be followed by {rollout.segments} x "
-                f"{rollout.segment_tokens}, but the model reads {limit}: lower rollout.segments or segment_tokens"
+                f"{rollout.segment_tokens}; beside it the model reads {room}: lower rollout.segments or segment_tokens"
             )
     together = len(prompts)
     if erasure.baseline == "batch":  # all whose mean it is wait for each other, so all must be in flight
@@ -80,6 +80,12 @@ def roll_out(
         with torch.inference_mode():  # a seventh faster than `no_grad` for a small model
             parts.append(Decoder(model, state, rollout, eos_ids, watcher).run(judge))
     return Rollout.concatenate(parts)  # copies, which can be trained on
+
+
+def prompt_room(model: Any, rollout: RolloutConfig) -> int:
+    """Tokens that a prompt may have, so that the model can read it and the longest completion."""
+    limit = getattr(text_config(model), "max_position_embeddings", None) or 2**31
+    return limit - rollout.segments * rollout.segment_tokens
 
 
 class Decoder:

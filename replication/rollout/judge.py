@@ -14,7 +14,9 @@ from replication.rollout.uncertainty import segment_uncertainty
 
 
 class Watcher(Protocol):
-    """Sees a rollout grow; rows are counted over all its prompts, under the baseline `batch` over those in flight."""
+    """Sees a rollout grow; rows are counted over all its prompts, under the baseline `batch` over those in flight.
+
+    The tensors are inference tensors: to be read, or copied, but not trained on."""
 
     def sampled(self, rows: Tensor, tokens: Tensor) -> None:
         """Each of [r] rows got one of [r] token ids."""

@@ -13,6 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from replication.errors import UserError
 
 KINDS = {"full_attention", "sliding_attention"}
+SCALED = {"longrope", "dynamic"}  # rotary positions whose scale follows the largest position of a pass
 
 
 def attention_mask(config: PretrainedConfig, positions: Tensor, live: int) -> Tensor | dict[str, Tensor]:
@@ -63,6 +64,8 @@ def refuse_unsupported(model: Any) -> None:
     config = text_config(model)
     takes = inspect.signature(type(model).forward).parameters
     other = set(getattr(config, "layer_types", None) or ()) - KINDS
+    rotary = getattr(config, "rope_parameters", None) or {}
+    scaled = {kind.get("rope_type") for kind in (rotary, *rotary.values()) if isinstance(kind, dict)} & SCALED
     why = None
     if getattr(config, "is_encoder_decoder", False):
         why = "is an encoder-decoder"
@@ -72,6 +75,8 @@ def refuse_unsupported(model: Any) -> None:
         why = "carries a recurrent state, which cannot be rolled back"
     elif other:
         why = f"has {', '.join(sorted(other))} layers"
+    elif scaled:
+        why = f"scales its positions ({', '.join(sorted(scaled))}) by the longest row of a batch"
     elif hasattr(config, "attention_layers"):  # GPT-Neo
         why = "cuts windows by itself, from the end of the longest row"
     elif "position_ids" not in takes or getattr(config, "alibi", False):

@@ -36,6 +36,7 @@ class State:
         device: torch.device,
     ):
         self.prompts, self.keys, self.group_size = prompts, keys.to(device), rollout.group_size
+        self.pad_id = pad_id
         self.rows = rows = len(prompts) * self.group_size
         self.segments = segments = rollout.segments
         self.segment_tokens = rollout.segment_tokens
@@ -105,13 +106,14 @@ class State:
         self.phase[rows] = torch.where(done, DONE, RUNNING)
 
     def rollout(self, steps: int, row_steps: int) -> Rollout:
-        """The finished completions."""
+        """The finished completions; what an erased attempt left behind the end of a shorter one is padding again."""
+        after = torch.arange(self.tokens_at_most, device=self.length.device) >= self.length[:, None]
         return Rollout(
             group_size=self.group_size,
             prompts=[list(p) for p in self.prompts],
-            tokens=self.tokens,
-            logp=self.logp,
-            entropy=self.entropy,
+            tokens=self.tokens.masked_fill(after, self.pad_id),
+            logp=self.logp.masked_fill(after, 0.0),
+            entropy=self.entropy.masked_fill(after, 0.0),
             length=self.length,
             ended=self.ended,
             erasable=self.erasable,

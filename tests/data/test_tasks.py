@@ -1,5 +1,6 @@
 """The synthetic tasks and the prompt template."""
 
+import dataclasses
 import random
 import re
 
@@ -7,7 +8,7 @@ import pytest
 
 from replication.data import recurrence, selfcheck
 from replication.data.tasks import TASKS
-from replication.data.template import prompt_ids
+from replication.data.template import check_lengths, prompt_ids
 from replication.errors import UserError
 from replication.policy import small_tokenizer
 
@@ -65,3 +66,25 @@ def test_more_problems_than_there_are():
     assert len(recurrence.problems(400, 0, 2)) == 400
     with pytest.raises(UserError, match="401 problems of 2 steps were asked for, but there are 400"):
         recurrence.problems(401, 0, 2)
+
+
+def test_a_prompt_too_long_is_named_and_short_ones_are_not_encoded():
+    tokenizer, problems = small_tokenizer(), TASKS["recurrence"].problems(3, 0, 8)
+    size = len(prompt_ids(tokenizer, problems[0].question))
+    check_lengths(tokenizer, problems, False, size)
+    longer = dataclasses.replace(problems[1], question=problems[1].question + "+")
+    with pytest.raises(
+        UserError, match=rf"problem {longer.id} has a prompt of {size + 1} tokens; .* reads {size}: drop it"
+    ):
+        check_lengths(tokenizer, [problems[0], longer, problems[2]], False, size)
+    seen = []
+
+    class Watched:
+        chat_template = None
+
+        def __call__(self, text):
+            seen.append(text)
+            return tokenizer(text)
+
+    check_lengths(Watched(), problems, False, 500)
+    assert len(seen) == 1  # the template alone

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -40,20 +41,23 @@ class Tty(io.StringIO):
         return True
 
 
-def screen(text, width):
-    """What a terminal of that width shows: rows of (character, struck through)."""
-    cells, row, column, struck = {}, 0, 0, False
+def screen(text, width, height=1000):
+    """What a terminal of that size shows, what has scrolled off included: (character, struck through) by place.
+
+    A cursor behind the last column stands on it for all purposes but for printing, and none goes above the screen.
+    """
+    cells, row, column, struck, top = {}, 0, 0, False, 0
     for part in re.findall(r"\x1b\[[0-9;]*[A-Za-z]|.|\n", text, re.DOTALL):
         if part == STRUCK:
             struck = True
         elif part == "\x1b[0m":
             struck = False
         elif part == "\x1b[J":
-            cells = {at: cell for at, cell in cells.items() if at < (row, column)}
+            cells = {at: cell for at, cell in cells.items() if at < (row, min(column, width - 1))}
         elif part.startswith("\x1b[") and part[-1] == "A":
-            row -= int(part[2:-1])
+            row, column = max(top, row - int(part[2:-1])), min(column, width - 1)
         elif part.startswith("\x1b[") and part[-1] == "G":
-            column = int(part[2:-1]) - 1
+            column = min(int(part[2:-1]), width) - 1
         elif part == "\n":
             row, column = row + 1, 0
         else:
@@ -61,22 +65,66 @@ def screen(text, width):
                 row, column = row + 1, 0
             cells[row, column] = (part, struck)
             column += 1
-    return [cells[at] for at in sorted(cells)]
+        top = max(top, row - height + 1)
+    return cells
+
+
+def read(cells, struck):
+    """The text in one of the two ways, line by line as it stands on the screen."""
+    rows = sorted({row for (row, _), cell in cells.items() if cell[1] == struck})
+    return ["".join(cells[at][0] for at in sorted(cells) if at[0] == row and cells[at][1] == struck) for row in rows]
 
 
 def test_a_terminal_shows_the_completion_and_strikes_through_what_was_erased(policy, monkeypatch):
     model, tokenizer = policy
     monkeypatch.setattr(
-        "replication.decoding.terminal.shutil.get_terminal_size", lambda: type("S", (), {"columns": 17})
+        "replication.decoding.terminal.shutil.get_terminal_size", lambda: SimpleNamespace(columns=17, lines=24)
     )
     stream = Tty()
     done = generate(model, tokenizer, "12+3", ROLLOUT, ERASURE, seed=2, watcher=Terminal(tokenizer, stream, row=1))
     shown = screen(stream.getvalue(), 17)
     attempts = [a for a in done.attempts if a.row == 1]
     assert attempts
-    assert "".join(c for c, struck in shown if not struck) == completion(done, 1, tokenizer)
+    assert "".join(read(shown, False)) == completion(done, 1, tokenizer)
     erased = "".join(tokenizer.decode(a.tokens, skip_special_tokens=True) for a in attempts)
-    assert "".join(c for c, struck in shown if struck) == erased
+    assert "".join(read(shown, True)) == erased
+
+
+class Letters:
+    """A tokenizer whose ids are characters."""
+
+    def decode(self, ids, skip_special_tokens):
+        return "".join(map(chr, ids))
+
+
+@pytest.mark.parametrize(
+    ("attempts", "kept", "struck"),
+    [
+        (["0123456789", "-bad", "+ok"], ["0123456789", "ok"], ["bad"]),  # a segment that ends at the right margin
+        (["0123456789", "-\nbad", "+\nok"], ["0123456789", "ok"], ["bad"]),
+        (["01234", "-56789abc", "+xyz"], ["01234", "xyz"], ["56789", "abc"]),
+        (["01234", "-56789", "-a", "+b"], ["01234", "b"], ["56789", "a"]),
+        (
+            ["ab", "-" + "c" * 38 + "defg", "+h"],
+            ["ab" + "c" * 8, "h"],
+            ["c" * 10, "c" * 10, "c" * 10, "defg"],
+        ),  # 4 rows
+    ],
+)
+def test_erased_text_is_struck_where_it_stands(monkeypatch, attempts, kept, struck):
+    """On a screen of ten columns and four rows; what has scrolled off stays as it is."""
+    monkeypatch.setattr(
+        "replication.decoding.terminal.shutil.get_terminal_size", lambda: SimpleNamespace(columns=10, lines=4)
+    )
+    stream = Tty()
+    watcher = Terminal(Letters(), stream)
+    row = torch.tensor([0])
+    for text in attempts:
+        for character in text.lstrip("+-"):
+            watcher.sampled(row, torch.tensor([ord(character)]))
+        (watcher.erased if text[0] == "-" else watcher.accepted)(row)
+    cells = screen(stream.getvalue(), 10, 4)
+    assert read(cells, False) == kept and read(cells, True) == struck
 
 
 def test_a_pipe_gets_whole_segments_and_marks(policy):
@@ -157,12 +205,39 @@ def test_transformers_generate_takes_it_as_a_decoding_method(policy):
     out = model.generate(
         ids, attention_mask=mask, custom_generate=erasable, erasure=ERASURE, segment_tokens=5, seed=4, **settings
     )
-    keys = torch.tensor([seed_for(4, "generate", place, member) for place in range(2) for member in range(3)])
+    keys = torch.tensor([seed_for(4, "generate", *prompt, "again", 0, i) for prompt in prompts for i in range(3)])
     rollout = RolloutConfig(group_size=3, segments=4, segment_tokens=5, temperature=0.8, max_rows=6)
     want = roll_out(model, prompts, keys, rollout, ERASURE, [tokenizer.eos_token_id], tokenizer.pad_token_id)
     assert want.attempts and out.shape[1] == width + min(18, int(want.length.max()))
     assert torch.equal(out[:, :width], ids.repeat_interleave(3, 0))
     assert torch.equal(out[:, width:], want.tokens[:, : out.shape[1] - width])
+    for row in out[:, width:].tolist():  # nothing of an erased attempt is left behind an end
+        if tokenizer.eos_token_id in row:
+            assert set(row[row.index(tokenizer.eos_token_id) + 1 :]) <= {tokenizer.pad_token_id}
+
+
+def test_the_completions_of_a_prompt_do_not_depend_on_the_others_of_its_batch(policy):
+    """In another order the same ids; the same prompt twice draws anew."""
+    model, tokenizer = policy
+    ids = torch.tensor([tokenizer(text).input_ids for text in ("12+3>", "45-6>", "12+3>")])
+    settings = {"do_sample": True, "top_k": 0, "num_return_sequences": 2, "max_new_tokens": 12, "segment_tokens": 4}
+
+    def sample(prompts):
+        out = model.generate(prompts, custom_generate=erasable, erasure=ERASURE, seed=4, **settings)
+        padded = torch.nn.functional.pad(out, (0, 17 - out.shape[1]), value=tokenizer.pad_token_id)
+        return padded.view(len(prompts), 2, -1)
+
+    first = sample(ids)
+    assert torch.equal(sample(ids[[1, 0, 2]]), first[[1, 0, 2]])
+    assert torch.equal(sample(ids[1:2]), first[1:2])
+    assert not torch.equal(first[0], first[2])
+
+
+def test_a_batch_of_lone_completions_may_be_each_others_baseline(policy):
+    ids = torch.tensor([policy[1](text).input_ids for text in ("12+3>", "45-6>")])
+    batch = replace(ERASURE, baseline="batch")
+    out = policy[0].generate(ids, custom_generate=erasable, do_sample=True, top_k=0, max_new_tokens=8, erasure=batch)
+    assert out.shape[0] == 2
 
 
 def test_transformers_generate_passes_top_k_and_top_p_on(policy):
@@ -170,7 +245,7 @@ def test_transformers_generate_passes_top_k_and_top_p_on(policy):
     ids = torch.tensor([tokenizer("12+3>").input_ids])
     settings = {"do_sample": True, "num_return_sequences": 3, "max_new_tokens": 10, "top_k": 6, "top_p": 0.7}
     out = model.generate(ids, custom_generate=erasable, erasure=ERASURE, segment_tokens=5, seed=4, **settings)
-    keys = torch.tensor([seed_for(4, "generate", 0, member) for member in range(3)])
+    keys = torch.tensor([seed_for(4, "generate", *ids[0].tolist(), "again", 0, member) for member in range(3)])
     rollout = RolloutConfig(group_size=3, segments=2, segment_tokens=5, max_rows=3, top_k=6, top_p=0.7)
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     want, free = (
@@ -189,6 +264,7 @@ def test_transformers_generate_passes_top_k_and_top_p_on(policy):
         ({"do_sample": True, "top_k": 0, "repetition_penalty": 1.2}, "RepetitionPenaltyLogitsProcessor"),
         ({"do_sample": True, "top_k": 0, "max_time": 5.0}, "MaxTimeCriteria"),
         ({"do_sample": True, "top_k": 0}, "one completion has no group"),
+        ({"do_sample": True, "top_k": 0, "return_dict_in_generate": True}, "erasable returns ids"),
     ],
 )
 def test_transformers_generate_is_refused_clearly(policy, settings, message):

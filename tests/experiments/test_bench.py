@@ -16,7 +16,8 @@ SETTINGS = RolloutConfig(group_size=2, segments=3, segment_tokens=4, max_rows=4)
 
 def test_the_peers_sample_completions_of_the_same_lengths(model):
     """The functions assert it of every completion; one prompt more than fits at once."""
-    spent, lengths = peers.engine(model, PROMPTS, 2, 16, 1)
+    spent, done = peers.engine(model, PROMPTS, 2, 16, 1)
+    lengths = done.length.tolist()
     assert spent > 0 and len(lengths) == 3 and max(lengths) <= 16
     assert peers.generate(model, PROMPTS, 2, lengths) > 0
     assert peers.continuous(model, PROMPTS, 2, lengths) > 0
@@ -44,7 +45,7 @@ def test_exponent():
 
 def test_starting_over_needs_all_segments_at_once(model):
     found = erasing.against_starting_over(
-        model, PROMPTS * 4, RolloutConfig(**{**vars(SETTINGS), "group_size": 1}), 0.6, 40
+        model, PROMPTS * 4, RolloutConfig(**{**vars(SETTINGS), "group_size": 1}), 0.6, 40, 1
     )
     assert found["left"] == 0 == found["left again"]
     assert found["tokens again"] > found["tokens"] > 12 * 12
@@ -63,10 +64,12 @@ def test_every_comparison_runs_and_has_its_row(model):
     compare_engines(table, "small", model, PROMPTS, 1, 16, {2: (3, 1, 1.3)})
     cost_of_erasing(table, "small", model, PROMPTS, 8, 1, (1, 2))
     names = [row["name"].split(", ", 2)[2] for row in table.rows]
-    assert names[:2] == ["generate", "continuous batching"] and len(names) == 12
+    assert names[:2] == ["generate", "continuous batching"] and len(names) == 15
+    assert names[2:4] == ["erasing, generate", "erasing, continuous batching"]
     wanted = {row["name"].split(", ", 2)[2]: row["wanted"] for row in table.rows}
     assert wanted["generate"] == ">= 1.3" and wanted["erasure off, without its code"] == "<= 1.03"
     assert all(row["met"] == (row["ratio"] >= 1.3) for row in table.rows[:1])
+    assert {row["name"].split(", ", 2)[2] for row in table.rows if row["met"] is None} == {"time over length"}
 
 
 def test_budgets_pay_for_samples():
@@ -77,7 +80,7 @@ def test_budgets_pay_for_samples():
 
 
 def test_worked_sums():
-    assert solution([4, 7, 5]) == "4 + 7 = 11\n11 + 5 = 16\nAnswer: 16"
+    assert solution([4, 7, 5]) == "4 + 7 = 11; 11 + 5 = 16; Answer: 16"
     assert len(CAPITALS) == 48 == len(set(CAPITALS.values()))
 
 

@@ -148,6 +148,17 @@ def test_layers_of_unknown_kinds_are_refused():
         refuse_unsupported(model)
 
 
+def test_positions_that_are_scaled_by_the_longest_row_are_refused():
+    size = {**SIZE, "num_key_value_heads": 4, "pad_token_id": 0, "max_position_embeddings": 64}
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "original_max_position_embeddings": 24}
+    scaled = {"rope_type": "longrope", "rope_theta": 10000.0, **factors}
+    config = transformers.AutoConfig.for_model("phi3", **size, rope_parameters=scaled)
+    with pytest.raises(UserError, match=r"phi3 scales its positions \(longrope\) by the longest row"):
+        refuse_unsupported(transformers.AutoModelForCausalLM.from_config(config))
+    plain = transformers.AutoConfig.for_model("phi3", **size)
+    refuse_unsupported(transformers.AutoModelForCausalLM.from_config(plain))
+
+
 def test_attention_that_takes_no_mask_is_refused():
     model = small_model()
     model.config._attn_implementation = "flash_attention_2"

@@ -92,6 +92,16 @@ def test_erasing_happens_and_every_sampled_token_is_counted(erased):
     assert torch.equal(counted, erased.erasures)
 
 
+def test_nothing_of_an_erased_attempt_is_left_behind_a_completion(erased):
+    """Where the attempt that was kept ends earlier than an erased one."""
+    reach = torch.tensor(
+        [max((a.start + len(a.tokens) for a in erased.attempts if a.row == r), default=0) for r in range(12)]
+    )
+    assert (reach > erased.length).any()
+    for part in (erased.tokens, erased.logp, erased.entropy):
+        assert (part[~erased.mask] == 0).all()
+
+
 def test_kept_tokens_have_the_log_probabilities_of_a_fresh_prefill(model, erased):
     """What was erased has left no trace in the cache."""
     for row in range(12):

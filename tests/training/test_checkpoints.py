@@ -104,6 +104,14 @@ def test_a_fresh_start_drops_what_was_there(quick_fit, monkeypatch, capfd):
     assert "resuming" not in capfd.readouterr().out and len(history(out)) == 4
 
 
+def test_a_problem_too_long_for_the_model_is_refused_before_a_run_begins(quick_fit, tmp_path):
+    with pytest.raises(
+        UserError, match=r"problem recurrence-\d+ has a prompt of \d+ tokens; .* the model reads 4: drop it"
+    ):
+        quick_fit("--out=long", "--rollout.segment_tokens=340")  # 3 x 340 of 1024
+    assert not (tmp_path / "long").exists() and not (tmp_path / ".scratch").exists()
+
+
 def test_a_changed_code_or_problem_is_named(tmp_path):
     begin(tmp_path, {"code": "a", "problems": "x", "train.lr": 1e-6})
     (tmp_path / "checkpoints").mkdir()
