@@ -65,7 +65,7 @@ def refuse_unsupported(model: Any) -> None:
     takes = inspect.signature(type(model).forward).parameters
     other = set(getattr(config, "layer_types", None) or ()) - KINDS
     rotary = getattr(config, "rope_parameters", None) or {}
-    scaled = {kind.get("rope_type") for kind in (rotary, *rotary.values()) if isinstance(kind, dict)} & SCALED
+    scaled = SCALED & {kind.get("rope_type") for kind in (rotary, *rotary.values()) if isinstance(kind, dict)}
     why = None
     if getattr(config, "is_encoder_decoder", False):
         why = "is an encoder-decoder"
