@@ -117,10 +117,10 @@ def cost_of_erasing(
     sized = f"{name}, {rows} rows"
     off, without = erasing.overhead_when_off(model, some, settings, rounds)
     table.add(f"{sized}, erasure off, without its code", off, without, "s", "<= 1.03")
-    again, once, _ = erasing.per_regenerated_token(model, some, settings, erasing.ALWAYS, rounds)
+    again, once, _ = erasing.per_regenerated_token(model, some, settings, erasing.ALWAYS, 2 * rounds + 1)
     table.add(f"{sized}, a regenerated token, a token", again, once, "us", "<= 1.05", "nobody waits")
     lanes = replace(settings, lanes=rows // 2)
-    again, once, busy = erasing.per_regenerated_token(model, some * 4, lanes, erasing.ERASED, rounds)
+    again, once, busy = erasing.per_regenerated_token(model, some * 4, lanes, erasing.ERASED, min(rounds, 5))
     waits = f"{len(some) * 4} groups wait, {rows // 2} lanes"
     parts = [erasing.microseconds_by_part(model, some * 4, lanes, e) for e in (peers.PLAIN, erasing.ERASED)]
     profile = ", ".join(f"{part} {parts[0][part]:.3g} -> {parts[1][part]:.3g}" for part in parts[0])

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from experiments.decoding.families import FAMILIES, Family
@@ -34,6 +33,7 @@ from replication.seeds import seed_for
 
 GROUP = 16
 BUDGETS = (64, 128, 256)  # tokens a problem
+VOTES = ("majority", "best")
 PLAIN = ErasureConfig(fraction=0.0)
 SETTINGS = {
     "plain": (PLAIN, 1.0),
@@ -53,19 +53,25 @@ def sample(model: Any, family: Family, erasure: ErasureConfig, temperature: floa
         temperature=temperature,
         segments=family.segments,
         segment_tokens=8,
-        max_rows=2 * rows,
+        max_rows=4 * rows,
         lanes=rows,
     )
     keys = torch.tensor([seed_for(0, "evidence", q.name, i) for q in family.questions for i in range(GROUP)])
     return roll_out(model, [q.prompt for q in family.questions], keys, settings, erasure, family.ends, 0)
 
 
-def at_budget(values: list[float], tokens: float, budget: int) -> float | None:
-    """The value of k samples that take the budget together, between whole k by a straight line; values[k - 1]."""
+def at_budget(values: np.ndarray, tokens: float, budget: int) -> np.ndarray | None:
+    """[P] the value of k samples that take the budget together, between whole k by a straight line; values[k - 1]."""
     k = budget / tokens
     if k < 1 or k > len(values):
         return None
-    return float(np.interp(k, np.arange(1, len(values) + 1), values))
+    below = min(int(k), len(values) - 1)
+    return values[below - 1] + (k - below) * (values[below] - values[below - 1])
+
+
+def interval(values: np.ndarray | None) -> list[float] | None:
+    """Mean over problems and its 95 % interval."""
+    return None if values is None else [round(x, 4) for x in bootstrap(values)]
 
 
 def defined(value: float) -> float | None:
@@ -93,8 +99,9 @@ def first_fault_auc(done: Rollout, family: Family, erasure: ErasureConfig) -> li
     return [defined(group_auc(*(x[:, i].view(-1, GROUP) for x in (u, faults, present)))) for i in range(n)]
 
 
-def measure(done: Rollout, family: Family, tokenizer: Any, lanes: int) -> tuple[dict[str, Any], Tensor]:
-    """Accuracy with its interval, tokens, and votes and best-of-n by budget; and the verdicts [P, G]."""
+def measure(done: Rollout, family: Family, tokenizer: Any, lanes: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tokens, distinct answers and busy lanes; and by problem, [P] each, the accuracy, and votes and best-of-n by
+    budget, None where it pays for too few or too many."""
     texts = tokenizer.batch_decode(
         [ids[:end] for ids, end in zip(done.tokens.tolist(), done.length.tolist(), strict=True)],
         skip_special_tokens=True,
@@ -103,32 +110,53 @@ def measure(done: Rollout, family: Family, tokenizer: Any, lanes: int) -> tuple[
     hits = [[a == q.answer for a in row] for q, row in zip(family.questions, answers, strict=True)]
     correct = torch.tensor(hits)
     tokens = float((done.length + done.erased_tokens).float().mean())
-    accuracy = bootstrap(correct.double().mean(1).numpy())
-    votes = [float(majority_at_k(answers, correct, k).mean()) for k in range(1, GROUP + 1)]
-    best = [float(pass_at_k(correct.sum(1), GROUP, k).mean()) for k in range(1, GROUP + 1)]
+    votes = np.stack([majority_at_k(answers, correct, k).numpy() for k in range(1, GROUP + 1)])  # [G, P]
+    best = np.stack([pass_at_k(correct.sum(1), GROUP, k).numpy() for k in range(1, GROUP + 1)])
+    by_problem = {
+        "correct": correct,
+        "accuracy": correct.double().mean(1).numpy(),
+        "majority": {b: at_budget(votes, tokens, b) for b in BUDGETS},
+        "best": {b: at_budget(best, tokens, b) for b in BUDGETS},
+    }
     found = {
-        "accuracy": [round(x, 4) for x in (accuracy.mean, accuracy.low, accuracy.high)],
+        "accuracy": interval(by_problem["accuracy"]),
         "tokens": round(tokens, 2),
         "erased_tokens": round(float(done.erased_tokens.float().mean()), 2),
         "distinct": round(float(np.mean([len(set(row)) for row in answers])), 2),
-        "majority": {str(b): at_budget(votes, tokens, b) for b in BUDGETS},
-        "best": {str(b): at_budget(best, tokens, b) for b in BUDGETS},
+        **{kind: {str(b): interval(by_problem[kind][b]) for b in BUDGETS} for kind in VOTES},
         "busy": round(done.row_steps / (done.steps * min(lanes, len(done.length))), 3),
     }
-    return found, correct
+    return found, by_problem
+
+
+def against_temperatures(settings: dict[str, dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
+    """Paired differences of an erasing setting, at equal tokens, to the plain temperature that is best there.
+
+    Which that is is picked on the same problems, in its favour.
+    """
+    found: dict[str, dict[str, Any]] = {kind: {} for kind in VOTES}
+    for kind in VOTES:
+        for budget in BUDGETS:
+            mine = settings[name][kind][budget]
+            rivals = {other: row[kind][budget] for other, row in settings.items() if other.startswith("plain")}
+            rivals = {other: values for other, values in rivals.items() if values is not None}
+            if mine is not None and rivals:
+                best = max(rivals, key=lambda other: float(rivals[other].mean()))
+                found[kind][str(budget)] = {"against": best, "gain": interval(mine - rivals[best])}
+    return found
 
 
 def examine(name: str, model: Any, tokenizer: Any, problems: int, rows: int) -> dict[str, Any]:
     """All settings on one family, each also as a paired difference to plain sampling."""
     family = FAMILIES[name](tokenizer, problems)
     out: dict[str, Any] = {"problems": len(family.questions), "settings": {}}
-    plain: Tensor | None = None
+    by_problem: dict[str, dict[str, Any]] = {}
     for setting, (erasure, temperature) in (bar := tqdm(SETTINGS.items(), desc=name)):
         bar.set_postfix_str(setting)
         done = sample(model, family, erasure, temperature, rows)
-        found, correct = measure(done, family, tokenizer, rows)
-        if plain is None:
-            plain = correct
+        found, by_problem[setting] = measure(done, family, tokenizer, rows)
+        if setting == "plain":
+            correct = by_problem[setting]["correct"]
             readings = {r: replace(PLAIN, uncertainty=r) for r in ("surprisal", "entropy")}
             out["auc_completion"] = {
                 r: defined(group_auc(torch.tensor(mean_uncertainty(done, e)).view(-1, GROUP), ~correct))
@@ -137,17 +165,18 @@ def examine(name: str, model: Any, tokenizer: Any, problems: int, rows: int) -> 
             if family.questions[0].right:
                 out["auc_first_fault"] = {r: first_fault_auc(done, family, e) for r, e in readings.items()}
         else:
-            gain = bootstrap((correct.double() - plain.double()).mean(1).numpy())
-            found["gain"] = [round(x, 4) for x in (gain.mean, gain.low, gain.high)]
+            found["gain"] = interval(by_problem[setting]["accuracy"] - by_problem["plain"]["accuracy"])
         out["settings"][setting] = found
+    erasing = [setting for setting in SETTINGS if setting.startswith("erased")]
+    out["equal_tokens"] = {setting: against_temperatures(by_problem, setting) for setting in erasing}
     return out
 
 
 def page(found: dict[str, Any], model: str) -> str:
     """The report in Markdown."""
 
-    def interval(values: list[float] | None) -> str:
-        return f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]" if values else ""
+    def spelled(values: list[float] | None) -> str:
+        return f"{values[0]:.3f} [{values[1]:.3f}, {values[2]:.3f}]" if values else "-"
 
     def cell(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
@@ -163,20 +192,25 @@ def page(found: dict[str, Any], model: str) -> str:
         "Written by `python -m experiments.decoding.evidence`.",
     ]
     for name, family in found.items():
-        heads = [f"Maj, {b} tokens" for b in BUDGETS] + [f"best, {b}" for b in BUDGETS]
         lines += ["", f"## {name}, {family['problems']} problems", ""]
-        lines += ["| | accuracy | gain over plain | tokens | distinct | " + " | ".join(heads) + " | busy lanes |"]
-        lines += ["|" + "---|" * (6 + len(heads))]
+        lines += ["| | accuracy | gain over plain | tokens | distinct | busy lanes |", "|" + "---|" * 6]
         for setting, row in family["settings"].items():
-            cells = [
-                setting,
-                interval(row["accuracy"]),
-                interval(row.get("gain")),
-                f"{row['tokens']:.1f}",
-                f"{row['distinct']:.1f}",
-            ]
-            cells += [cell(row[kind][str(b)]) for kind in ("majority", "best") for b in BUDGETS]
-            lines.append("| " + " | ".join([*cells, f"{row['busy']:.2f}"]) + " |")
+            numbers = f"{row['tokens']:.1f} | {row['distinct']:.1f} | {row['busy']:.2f}"
+            lines.append(f"| {setting} | {spelled(row['accuracy'])} | {spelled(row.get('gain'))} | {numbers} |")
+        heads = [f"Maj, {b} tokens" for b in BUDGETS] + [f"best, {b}" for b in BUDGETS]
+        lines += ["", "| | " + " | ".join(heads) + " |", "|" + "---|" * (1 + len(heads))]
+        for setting, row in family["settings"].items():
+            cells = [spelled(row[kind][str(b)]) for kind in VOTES for b in BUDGETS]
+            lines.append(f"| {setting} | " + " | ".join(cells) + " |")
+        lines += [
+            "",
+            "Paired differences at equal tokens to the plain temperature that is best there, picked on the same",
+        ]
+        lines += ["problems:", "", "| | " + " | ".join(heads) + " |", "|" + "---|" * (1 + len(heads))]
+        for setting, row in family["equal_tokens"].items():
+            differences = [row[kind].get(str(b), {}) for kind in VOTES for b in BUDGETS]
+            cells = [spelled(d["gain"]) + f" ({d['against']})" if d else "-" for d in differences]
+            lines.append(f"| {setting} | " + " | ".join(cells) + " |")
         lines += [
             "",
             "AUC of a plain completion's mean U for a wrong answer, within its group: "
@@ -195,7 +229,7 @@ def main() -> None:
     parser = Parser(prog="python -m experiments.decoding.evidence", description=__doc__)
     parser.add_argument("--smollm2", default="runs/smollm2", help="SmolLM2-135M as experiments/smollm2.py unpacks it")
     parser.add_argument("--problems", type=int, default=40, help="problems a family, at most 48")
-    parser.add_argument("--rows", type=int, default=64, help="completions decoded in one pass")
+    parser.add_argument("--rows", type=int, default=32, help="completions decoded in one pass; four times as many wait")
     parser.add_argument("--out", default="reports", help="folder to write to")
     options = parser.parse_args()
     if not 2 <= options.problems <= 48:

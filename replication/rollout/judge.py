@@ -60,6 +60,8 @@ class Judge:
         state.u[mine, n] = u
         first = state.first_u[mine, n]
         state.first_u[mine, n] = torch.where(first.isnan(), u, first)
+        if not self.waits:
+            return self._judge(mine)
         state.phase[mine] = WAITING
         while len(ready := self._ready()):
             self._judge(ready)
@@ -74,13 +76,11 @@ class Judge:
     def _ready(self) -> Tensor:
         """Waiting rows whose group has made its first attempts at their segment, or ended before it."""
         state = self.state
-        waiting = state.phase == WAITING
-        if self.waits:
-            n = state.segment.clamp(max=state.segments - 1)
-            tried = state.segment + (~state.first_u.gather(1, n[:, None]).squeeze(1).isnan()).long()
-            absent = (state.phase == DONE) | ~state.erasable
-            slowest = tried.masked_fill(absent, state.segments + 1).view(-1, self.scope).amin(1)
-            waiting &= slowest.repeat_interleave(self.scope) > state.segment
+        n = state.segment.clamp(max=state.segments - 1)
+        tried = state.segment + (~state.first_u.gather(1, n[:, None]).squeeze(1).isnan()).long()
+        absent = (state.phase == DONE) | ~state.erasable
+        slowest = tried.masked_fill(absent, state.segments + 1).view(-1, self.scope).amin(1)
+        waiting = (state.phase == WAITING) & (slowest.repeat_interleave(self.scope) > state.segment)
         return waiting.nonzero().squeeze(1)
 
     def _judge(self, rows: Tensor) -> None:

@@ -65,7 +65,7 @@ class State:
         self.theta = full((rows, segments), torch.nan, torch.float32)
         self.history = full((rows, segments + 1), 0.0, torch.float32)  # mean U of the segments before this one
         self.ended = full((rows,), False, torch.bool)
-        self.attempts: list[Attempt] = []
+        self.erased: list[tuple[Tensor, ...]] = []  # the fields of attempts, tokens filled up to a segment's length
 
     def pending_token(self, rows: Tensor) -> Tensor:
         """[r] the last token of each row, which the cache has not seen yet."""
@@ -82,15 +82,11 @@ class State:
         """Take the current segments of the rows [r] back, and keep a record of each."""
         n = self.segment[rows]
         start, spent = self.start[rows, n], self.erasures[rows, n]
-        sizes = (self.length[rows] - start).tolist()
+        size = self.length[rows] - start
         places = start[:, None] + torch.arange(self.segment_tokens, device=rows.device)  # [r, L]
-        places = places.clamp(max=self.tokens_at_most - 1)
-        parts = [x[rows[:, None], places].tolist() for x in (self.tokens, self.logp, self.entropy)]
-        numbers = [x.tolist() for x in (rows, n, spent, start)]
-        uncertain = [x.tolist() for x in (self.u[rows, n], theta)]
-        for i, size in enumerate(sizes):
-            content = [part[i][:size] for part in parts]
-            self.attempts.append(Attempt(*(x[i] for x in numbers), *content, *(x[i] for x in uncertain)))
+        at = rows[:, None], places.clamp(max=self.tokens_at_most - 1)
+        content = self.tokens[at], self.logp[at], self.entropy[at]
+        self.erased.append((rows, n, spent, start, size, *content, self.u[rows, n], theta))
         self.erasures[rows, n] += 1
         self.length[rows] = start
         self.phase[rows] = RUNNING
@@ -104,6 +100,15 @@ class State:
         self.start[rows, n + 1] = self.length[rows]
         done = self.ended[rows] | (n + 1 == self.segments)
         self.phase[rows] = torch.where(done, DONE, RUNNING)
+
+    def attempts(self) -> list[Attempt]:
+        """The erased attempts, by row, segment and number."""
+        fields = [torch.cat(parts).tolist() for parts in zip(*self.erased, strict=True)]
+        found = [
+            Attempt(row, n, spent, start, tokens[:size], logp[:size], entropy[:size], u, theta)
+            for row, n, spent, start, size, tokens, logp, entropy, u, theta in zip(*fields, strict=True)
+        ]
+        return sorted(found, key=lambda a: a[:3])
 
     def rollout(self, steps: int, row_steps: int) -> Rollout:
         """The finished completions; what an erased attempt left behind the end of a shorter one is padding again."""
@@ -123,7 +128,7 @@ class State:
             first_u=self.first_u,
             u=self.u,
             theta=self.theta,
-            attempts=sorted(self.attempts, key=lambda a: a[:3]),
+            attempts=self.attempts(),
             steps=steps,
             row_steps=row_steps,
         )

@@ -1,5 +1,6 @@
 """What the comparison of engines and the evidence on a pretrained model rest on."""
 
+import numpy as np
 import pytest
 import torch
 from small_models import small_model
@@ -73,10 +74,24 @@ def test_every_comparison_runs_and_has_its_row(model):
 
 
 def test_budgets_pay_for_samples():
-    values = [0.2, 0.4, 0.5]
-    assert evidence.at_budget(values, 10.0, 20) == pytest.approx(0.4)
-    assert evidence.at_budget(values, 10.0, 25) == pytest.approx(0.45)
+    values = np.array([[0.2, 0.0], [0.4, 0.0], [0.5, 1.0]])  # of 1, 2, 3 samples, for each of two problems
+    assert evidence.at_budget(values, 10.0, 10) == pytest.approx([0.2, 0.0])
+    assert evidence.at_budget(values, 10.0, 20) == pytest.approx([0.4, 0.0])
+    assert evidence.at_budget(values, 10.0, 25) == pytest.approx([0.45, 0.5])
+    assert evidence.at_budget(values, 10.0, 30) == pytest.approx([0.5, 1.0])
     assert evidence.at_budget(values, 10.0, 9) is None and evidence.at_budget(values, 10.0, 31) is None
+
+
+def test_erasing_is_compared_with_the_best_temperature_at_the_same_tokens():
+    def row(*values):
+        cells = dict.fromkeys(evidence.BUDGETS) | {64: np.array(values)}
+        return {"majority": cells, "best": dict.fromkeys(evidence.BUDGETS)}
+
+    settings = {"plain": row(0.0, 0.2), "plain, temperature 0.5": row(0.5, 0.3), "erased by surprisal": row(0.6, 0.6)}
+    found = evidence.against_temperatures(settings, "erased by surprisal")
+    assert found["best"] == {} and found["majority"].keys() == {"64"}
+    assert found["majority"]["64"]["against"] == "plain, temperature 0.5"
+    assert found["majority"]["64"]["gain"][0] == pytest.approx(0.2)  # of 0.1 and 0.3
 
 
 def test_worked_sums():
@@ -99,8 +114,8 @@ def test_measures_of_a_family(family):
     done = evidence.sample(model, questions, erasing.ERASED, 1.0, 8)
     three, five = (tokenizer(c).input_ids[0] for c in "35")
     done.tokens[:, 0] = torch.tensor([three, five, three, five] + [five] * 4)
-    found, correct = evidence.measure(done, questions, tokenizer, 8)
-    assert correct.tolist() == [[True, False, True, False], [False] * 4]
+    found, by_problem = evidence.measure(done, questions, tokenizer, 8)
+    assert by_problem["correct"].tolist() == [[True, False, True, False], [False] * 4]
     assert found["accuracy"][0] == 0.25 and found["distinct"] == 1.5
     assert found["tokens"] == pytest.approx(float((done.length + done.erased_tokens).float().mean()), abs=0.01)
 
@@ -120,7 +135,8 @@ def test_the_page_names_every_setting(family):
     done = evidence.sample(small_model(), questions, peers.PLAIN, 1.0, 8)
     row, _ = evidence.measure(done, questions, tokenizer, 8)
     settings = {"plain": row, "erased": {**row, "gain": [0.1, -0.05, 0.25]}}
-    text = evidence.page(
-        {"chain": {"problems": 2, "settings": settings, "auc_completion": {"surprisal": 0.5}}}, "a model"
-    )
+    equal = {"erased": {"majority": {"64": {"against": "plain", "gain": [-0.2, -0.3, -0.1]}}, "best": {}}}
+    chain = {"problems": 2, "settings": settings, "auc_completion": {"surprisal": 0.5}, "equal_tokens": equal}
+    text = evidence.page({"chain": chain}, "a model")
     assert "| erased |" in text and "0.100 [-0.050, 0.250]" in text and "surprisal 0.500" in text
+    assert "| -0.200 [-0.300, -0.100] (plain) | - |" in text
