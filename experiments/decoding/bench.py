@@ -43,7 +43,7 @@ QUESTIONS = [
 Prompts = Sequence[Sequence[int]]
 # rows at once: samples, rounds, and how many times `generate`'s rate is wanted
 TINY = {1: (8, 5, 1), 4: (32, 5, 1), 16: (128, 3, 1), 64: (512, 1, 1), 256: (1024, 1, 3)}
-SMOLLM2 = {1: (4, 2, 1), 8: (24, 2, 1), 32: (96, 2, 1.3)}
+SMOLLM2 = {1: (4, 1, 1), 8: (24, 1, 1), 32: (96, 2, 1.3)}
 
 
 class Table:
@@ -171,7 +171,7 @@ def main() -> None:
         policy.eval()
         asked = [encode(words, question) for question in QUESTIONS]
         compare_engines(table, "SmolLM2-135M", policy, asked, words.eos_token_id, 256, SMOLLM2)
-        cost_of_erasing(table, "SmolLM2-135M", policy, asked, 16, 3, (2, 4, 8))
+        cost_of_erasing(table, "SmolLM2-135M", policy, asked, 32, 1, (2, 4, 8))
     else:
         print(f"{options.smollm2} is not there: SmolLM2 was not run (experiments/smollm2.py makes it)")
     print(f"-> {out}")
