@@ -1,4 +1,4 @@
-"""reports/training.json, which two commands share: each replaces its own rows."""
+"""reports/training.json, which two commands share: each replaces rows of its own, by name."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ def available() -> int:
 
 
 def store(path: Path, own: str, rows: list[dict[str, Any]], **about: Any) -> None:
-    """Put the rows in place of those whose names start with `own`."""
+    """Put the rows in place of those of the same names; `own` is what the names start with, and of it `about`."""
     found = json.loads(path.read_text()) if path.exists() else {"machine": {}, "rows": []}
     found["machine"][own] = {"torch": torch.__version__, "python": platform.python_version(), **about}
-    found["rows"] = [row for row in found["rows"] if row["name"].split(", ")[0] != own] + rows
+    names = {row["name"] for row in rows}
+    found["rows"] = [row for row in found["rows"] if row["name"] not in names] + rows
     path.write_text(json.dumps(found, indent=1) + "\n")
