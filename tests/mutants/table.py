@@ -52,6 +52,11 @@ MUTANTS = [
     Mutant("running average turned round", THRESHOLD, "decay * before + (1 - decay) * now", "(1 - decay) * before + decay * now", T_THRESHOLD),
     # rollout
     Mutant("rollback one token short", STATE, "self.length[rows] = start\n", "self.length[rows] = start + 1\n", T_ENGINE),
+    Mutant("erased ids stay behind a shorter completion", STATE, "self.tokens.masked_fill(after, self.pad_id)", "self.tokens", T_ENGINE),
+    Mutant("positions scaled by the batch are rolled out", MASKS, "    elif scaled:", "    elif False:", "rollout/test_cache.py"),
+    Mutant("completions depend on their prompt's place", "decoding/erasable.py", 'seed_for(seed, "generate", *prompt, "again", before[prompt], member)', 'seed_for(seed, "generate", len(keys), member)', "decoding/test_decoding.py"),
+    Mutant("a prompt one token too long passes", "data/template.py", "if size > room:", "if size > room + 1:", "data/test_tasks.py"),
+    Mutant("what scrolled off is struck again", "decoding/terminal.py", "up, first, column = height - 1, self.lead + rows[-height], 0", "pass", "decoding/test_decoding.py"),
     Mutant("an erasure counts twice", STATE, "self.erasures[rows, n] += 1", "self.erasures[rows, n] += 2", T_ENGINE),
     Mutant("history of the last segment only", STATE, "(self.history[rows, n] * n + self.u[rows, n].nan_to_num()) / (n + 1)", "self.u[rows, n].nan_to_num()", T_ENGINE),
     Mutant("history holds the current segment", JUDGE, "history = state.history[members, n[:, None]]", "history = (state.history[members, n[:, None]] * n[:, None] + state.u[members, n[:, None]].nan_to_num()) / (n[:, None] + 1)", T_ENGINE),
