@@ -229,7 +229,7 @@ def main() -> None:
     parser = Parser(prog="python -m experiments.decoding.evidence", description=__doc__)
     parser.add_argument("--smollm2", default="runs/smollm2", help="SmolLM2-135M as experiments/smollm2.py unpacks it")
     parser.add_argument("--problems", type=int, default=40, help="problems a family, at most 48")
-    parser.add_argument("--rows", type=int, default=32, help="completions decoded in one pass; four times as many wait")
+    parser.add_argument("--rows", type=int, default=32, help="completions decoded in one pass; 3 x as many wait")
     parser.add_argument("--out", default="reports", help="folder to write to")
     options = parser.parse_args()
     if not 2 <= options.problems <= 48:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from replication.data.template import encode
+from replication.errors import UserError
 
 CAPITALS = {
     "France": "Paris", "Germany": "Berlin", "Italy": "Rome", "Spain": "Madrid", "Portugal": "Lisbon",
@@ -75,9 +76,8 @@ def chain(tokenizer: Any, count: int) -> Family:
         for name, t in drawn.items()
     ]
     ends = [tokenizer.eos_token_id, *tokenizer("\n").input_ids]
-    assert (
-        len(ends) == 2 and questions[0].prompt.count(ends[1]) == 25
-    )  # three after each example, one after the question
+    if questions[0].prompt.count(ends[-1]) != 3 * len(shown) + 1:  # three after each example, one after the question
+        raise UserError("this tokenizer has no token for a line's end, at which a sum is to end")
 
     def read(text: str) -> str | None:
         found = re.search(r"Answer: (\d+)", text)

@@ -151,7 +151,7 @@ def main() -> None:
     table = Table()
     print(f"{'':56s} {'ours':>11s} {'plain':>11s} {'ratio':>7s}  wanted")
     compare(table, narrow_model(options.vocabulary), options.sizes)
-    store(options.out, "loss", table.rows, threads=1)
+    store(options.out, table.rows, threads=1)
     print(f"-> {options.out}")
 
 

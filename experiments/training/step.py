@@ -208,7 +208,7 @@ def main() -> None:
     for case in cases(options.tiny, options.smollm2, options.threads):
         if options.only in case.name:
             compare(table, case, options.trl, options.rounds)
-            store(options.out, "step", table.rows, trl="1.16.0")  # each as it comes: all take minutes
+            store(options.out, table.rows, trl="1.16.0")  # each as it comes: all take minutes
     print(f"-> {options.out}")
 
 

@@ -18,10 +18,10 @@ def available() -> int:
     return int(lines["MemAvailable"].split()[0]) * 1024
 
 
-def store(path: Path, own: str, rows: list[dict[str, Any]], **about: Any) -> None:
-    """Put the rows in place of those of the same names; `own` is what the names start with, and of it `about`."""
-    found = json.loads(path.read_text()) if path.exists() else {"machine": {}, "rows": []}
-    found["machine"][own] = {"torch": torch.__version__, "python": platform.python_version(), **about}
+def store(path: Path, rows: list[dict[str, Any]], **about: Any) -> None:
+    """Put the rows, each with what it was measured with, in place of those of the same names."""
+    found = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    machine = {"torch": torch.__version__, "python": platform.python_version(), **about}
     names = {row["name"] for row in rows}
-    found["rows"] = [row for row in found["rows"] if row["name"] not in names] + rows
+    found["rows"] = [row for row in found["rows"] if row["name"] not in names] + [{**row, **machine} for row in rows]
     path.write_text(json.dumps(found, indent=1) + "\n")

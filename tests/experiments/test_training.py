@@ -79,10 +79,10 @@ def test_a_clock_counts_inner_functions_once():
     assert seconds["step"] == pytest.approx(seconds["inner"] + seconds["outer"] + seconds["rest"])
 
 
-def test_a_command_replaces_its_own_rows(tmp_path):
+def test_rows_replace_those_of_their_names_and_say_what_they_were_measured_with(tmp_path):
     path = tmp_path / "training.json"
-    for own, value in (("loss", 1), ("step", 2), ("loss", 3)):
-        table.store(path, own, [{"name": f"{own}, a", "ours": value}], threads=1)
-    found = json.loads(path.read_text())
-    assert [(row["name"], row["ours"]) for row in found["rows"]] == [("step, a", 2), ("loss, a", 3)]
-    assert set(found["machine"]) == {"loss", "step"}
+    for name, value in (("loss, a", 1), ("step, a", 2), ("loss, a", 3)):
+        table.store(path, [{"name": name, "ours": value}], threads=value)
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["name"], row["ours"], row["threads"]) for row in rows] == [("step, a", 2, 2), ("loss, a", 3, 3)]
+    assert all(row["torch"] for row in rows)
