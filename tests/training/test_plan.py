@@ -131,6 +131,7 @@ def test_the_machine_holds_the_weights_while_they_are_loaded_and_what_is_offload
     """Of 8B on 8 GPUs, worked by hand: bytes over all processes."""
     whole = 8_190_735_360
     assert plan.host_memory(paper("8b")) == 8 * 2 * whole
+    assert plan.host_memory(paper("8b", "--objective.kl 0.1")) == 2 * 8 * 2 * whole  # and the reference policy
     assert plan.host_memory(paper("8b", "--trainer.offload optimizer")) == 18 * whole
     flags = "--trainer.strategy deepspeed_zero3 --trainer.offload parameters"
     assert plan.host_memory(paper("8b", flags)) == 20 * whole
