@@ -42,7 +42,7 @@ QUESTIONS = [
 
 Prompts = Sequence[Sequence[int]]
 # rows at once: samples, rounds, and how many times `generate`'s rate is wanted
-TINY = {1: (8, 5, 1), 4: (32, 5, 1), 16: (128, 3, 1), 64: (512, 1, 1), 256: (1024, 1, 3)}
+TINY = {1: (8, 5, 1), 4: (64, 5, 1), 16: (256, 3, 1), 64: (512, 1, 1), 256: (1024, 1, 3)}
 SMOLLM2 = {1: (4, 1, 1), 8: (24, 1, 1), 32: (96, 2, 1.3)}
 
 

@@ -85,15 +85,12 @@ class Judge:
 
     def _judge(self, rows: Tensor) -> None:
         """Erase or accept the rows' segments."""
-        state, g = self.state, self.state.group_size
+        state = self.state
         n = state.segment[rows]
-        members = (rows // g)[:, None] * g + torch.arange(g, device=rows.device)  # [r, G]
-        reached = ~state.first_u[members, n[:, None]].isnan()
-        history = state.history[members, n[:, None]]
-        phi = history_modulation(history, reached, self.erasure.history).gather(1, (rows % g)[:, None]).squeeze(1)
         spent = state.erasures[rows, n]
-        penalty = frequency_penalty(spent, self.erasure.growth)
-        theta = self._baseline(rows) * penalty * phi
+        theta = self._baseline(rows) * frequency_penalty(spent, self.erasure.growth)
+        if self.erasure.history:
+            theta = theta * self._modulation(rows)
         erase = must_erase(state.u[rows, n], theta, spent, self.erasure.cap, self.erasure.floor)
         self._erase(rows[erase], theta[erase])
         self._accept(rows[~erase], theta[~erase])
@@ -107,6 +104,16 @@ class Judge:
         first_u = state.first_u.view(-1, self.scope, state.segments)[rows // self.scope, :, n]  # [r, scope]
         beta = group_baseline(first_u, ~first_u.isnan(), self.erasure.kappa)
         return beta if self.given is None else torch.where(unknown, beta, self.given[n])
+
+    def _modulation(self, rows: Tensor) -> Tensor:
+        """phi of the rows' current segments, [r]."""
+        state, g = self.state, self.state.group_size
+        n = state.segment[rows]
+        members = (rows // g)[:, None] * g + torch.arange(g, device=rows.device)  # [r, G]
+        reached = ~state.first_u[members, n[:, None]].isnan()
+        history = state.history[members, n[:, None]]
+        phi = history_modulation(history, reached, self.erasure.history)
+        return phi.gather(1, (rows % g)[:, None]).squeeze(1)
 
     def _erase(self, rows: Tensor, theta: Tensor) -> None:
         if len(rows) == 0:
