@@ -142,8 +142,8 @@ def plan(run: Run) -> str:
         config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, devices=devices))
     check_settings(config)
 
+    from replication.planning.page import findings, page, plan_of
     from replication.policy import use_machine
-    from replication.training.plan_page import findings, page, plan_of
 
     use_machine(config.policy)  # whose threads the CPU's speed is measured with
     planned = plan_of(config)

@@ -22,6 +22,7 @@ from replication.data.template import prompt_ids
 from replication.rollout.cache import RowCache
 from replication.rollout.engine import Decoder, roll_out
 from replication.rollout.state import RUNNING, State
+from replication.rollout.trace import Rollout
 from replication.training.accumulate import optimizer_step
 from replication.training.logprobs import completion_logp
 from replication.training.module import E3RLModule
@@ -86,10 +87,11 @@ def step(config: Config, policy: Any, tokenizer: Any) -> dict[str, float]:
     return found
 
 
-def seconds(config: Config, policy: Any, tokenizer: Any) -> tuple[float, float, float]:
+def seconds(config: Config, policy: Any, tokenizer: Any) -> tuple[float, float, int, int]:
     """Seconds of the processor for the last step's rollout and for its training, nothing followed, of one thread; and
-    the tokens sampled for each that was kept."""
+    the tokens and the passes of that rollout."""
     times: dict[str, float] = {}
+    rollouts: list[Rollout] = []
 
     def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any) -> Any:
@@ -97,7 +99,7 @@ def seconds(config: Config, policy: Any, tokenizer: Any) -> tuple[float, float, 
             done = work(*args)
             times[name] = time.process_time() - start
             if name == "_roll_out":
-                times["sampled"] = done.row_steps / done.length.sum().item()
+                rollouts.append(done)
             return done
 
         return wrapped
@@ -106,7 +108,7 @@ def seconds(config: Config, policy: Any, tokenizer: Any) -> tuple[float, float, 
         for owner, name in ((E3RLModule, "training_step"), (Sampler, "step"), (Sampler, "_roll_out")):
             patches.enter_context(mock.patch.object(owner, name, timed(name, getattr(owner, name))))
         run_steps(config, policy, tokenizer)
-    return times["_roll_out"], times["training_step"] - times["step"], times["sampled"]
+    return times["_roll_out"], times["training_step"] - times["step"], rollouts[-1].row_steps, rollouts[-1].steps
 
 
 def problems_of(config: Config) -> list[Problem]:

@@ -18,10 +18,10 @@ from experiments.training import measure
 from replication.cli import load_run
 from replication.config import Config
 from replication.errors import Parser, UserError, run_command
+from replication.planning import memory, seconds
+from replication.planning.memory import Plan
+from replication.planning.sizes import sizes_of
 from replication.policy import load_policy, small_model, small_tokenizer, use_machine
-from replication.training import plan, plan_time
-from replication.training.architectures import sizes_of
-from replication.training.plan import Plan
 
 SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer", "grading"]
 SHARED = "--algorithm e3rl --trainer.logger none --train.steps 1 --policy.cpu_threads 1 --grading.max_no_answer 1"
@@ -51,29 +51,27 @@ def compare(config: Config, policy: Any, tokenizer: Any) -> list[dict[str, Any]]
         "logits, training": measure.training_logits(p.micro, p.longest, p.sizes.vocabulary),
     }
     predicted = {
-        "weights": plan.weights(p),
-        "gradients": plan.gradients(p),
-        "optimizer": plan.optimizer(p),
-        "KV cache": plan.kv_cache(p),
-        "activations": plan.saved_activations(p),
-        "logits, rollout": plan.rollout_logits(p),
-        "logits, training": plan.training_logits(p),
+        "weights": memory.weights(p),
+        "gradients": memory.gradients(p),
+        "optimizer": memory.optimizer(p),
+        "KV cache": memory.kv_cache(p),
+        "activations": memory.saved_activations(p),
+        "logits, rollout": memory.rollout_logits(p),
+        "logits, training": memory.training_logits(p),
     }
-    held, phases = measured["weights"] + measured["gradients"] + measured["optimizer"], plan.memory(p)
+    held, phases = measured["weights"] + measured["gradients"] + measured["optimizer"], memory.memory(p)
     measured["rollout, whole"] = held + found["rollout, peak"]  # a later step's: the first has no gradients yet
     predicted["rollout, whole"] = sum(phases["rollout"].values())
-    measured["training, whole"] = held + found["update, peak"] + plan.record(p)  # the record was there before
+    measured["training, whole"] = held + found["update, peak"] + memory.record(p)  # the record was there before
     predicted["training, whole"] = max(sum(phases[name].values()) for name in ("scoring", "backward", "update"))
     return [{"part": part, "predicted": predicted[part], "measured": measured[part]} for part in measured]
 
 
 def timing(config: Config, policy: Any, tokenizer: Any, prompt: int) -> list[dict[str, Any]]:
-    """The plan's seconds of a step, for as many erased tokens as there were, beside those of one that is run now."""
+    """The plan's seconds of a step, with the tokens and passes that there were, beside those of one that is run now."""
     p = Plan(config, sizes_of(config.policy), prompt)
-    hw = plan_time.hardware(p)
-    *measured, sampled = measure.seconds(config, policy, tokenizer)
-    rollout = plan_time.rollout_seconds(p, hw) / plan_time.erased_factor(p) * sampled
-    predicted = rollout, plan_time.training_seconds(p, hw)
+    *measured, sampled, passes = measure.seconds(config, policy, tokenizer)
+    predicted = seconds.step_seconds(p, sampled, passes).values()
     names = "seconds, rollout", "seconds, training"
     return [
         {"part": name, "predicted": a, "measured": b} for name, a, b in zip(names, predicted, measured, strict=True)
@@ -110,7 +108,7 @@ def main() -> None:
     if args.smollm2 is not None:
         rows += report("smollm2", settings(str(args.smollm2), SMALL), *load_policy(str(args.smollm2)))
     args.out.write_text(json.dumps(rows, indent=2) + "\n")
-    far = [f"{r['model']} {r['part']}" for r in rows if abs(r["ratio"] - 1) > WITHIN and "seconds" not in r["part"]]
+    far = [f"{r['model']} {r['part']}" for r in rows if abs(r["ratio"] - 1) > WITHIN]
     print(
         f"-> {args.out}; " + (f"off by more than {WITHIN:.0%}: {', '.join(far)}" if far else f"all within {WITHIN:.0%}")
     )

@@ -70,16 +70,24 @@ def architecture(policy: PolicyConfig) -> PretrainedConfig:
         ) from None
 
 
+def random_model(policy: PolicyConfig) -> Any:
+    """A model of the policy's architecture with random float32 weights.
+
+    Raises:
+        UserError: the architecture cannot be read, or is none of a causal LM.
+    """
+    if policy.pretrained is None:
+        return small_model(policy, small_tokenizer(), seed=0)
+    try:
+        return AutoModelForCausalLM.from_config(architecture(policy), dtype=torch.float32)
+    except ValueError:
+        raise UserError(f"{policy.pretrained} is no causal LM that transformers knows: plan another") from None
+
+
 def sizes_of(policy: PolicyConfig) -> Sizes:
     """Sizes of the policy that the settings name; its weights are neither read nor allocated."""
     with torch.device("meta"):
-        if policy.pretrained is None:
-            model: Any = small_model(policy, small_tokenizer(), seed=0)
-        else:
-            try:
-                model = AutoModelForCausalLM.from_config(architecture(policy))
-            except ValueError:
-                raise UserError(f"{policy.pretrained} is no causal LM that transformers knows: plan another") from None
+        model = random_model(policy)
     config = text_config(model)
     refuse_unsupported(model)
     if not hasattr(config, "intermediate_size"):

@@ -13,13 +13,13 @@ from experiments.training import measure
 from experiments.training.plan import compare, settings
 from replication.config import PolicyConfig, TrainerConfig
 from replication.errors import UserError
+from replication.planning import memory as plan
+from replication.planning.memory import Plan
+from replication.planning.page import adapters_of, findings, page, plan_of
+from replication.planning.remedies import change, remedies
+from replication.planning.sizes import sizes_of
 from replication.policy import small_model, small_tokenizer
-from replication.training import plan
-from replication.training.architectures import sizes_of
 from replication.training.machine import check_settings
-from replication.training.plan import Plan
-from replication.training.plan_page import adapters_of, page, plan_of
-from replication.training.plan_remedies import change, remedies
 
 ROOT = Path(__file__).parents[2]
 SMALL = "--train.prompts 4 --rollout.group_size 8 --rollout.max_rows 16 --train.micro_rows 8"
@@ -202,8 +202,6 @@ def test_models_that_have_no_plan_are_refused_by_name(tmp_path):
 def test_nothing_fits_on_a_gpu_that_is_far_too_small():
     p = paper("8b", "--trainer.gpu_gib 8")
     assert remedies(p, 0, lambda rank: adapters_of(p.config.policy, rank)) == []
-    from replication.training.plan_page import findings
-
     assert "nothing that was tried fits" in page(findings(p, "8b"), p)
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from replication.config import Config, PolicyConfig
-from replication.training import plan_time
-from replication.training.architectures import sizes_of
-from replication.training.plan import PROMPT, SMALL_PROMPT, Memory, Plan, available, fits, host_memory, memory, peak
-from replication.training.plan_remedies import remedies, roomiest
+from replication.planning import seconds
+from replication.planning.memory import PROMPT, SMALL_PROMPT, Memory, Plan, available, fits, host_memory, memory, peak
+from replication.planning.remedies import remedies, roomiest
+from replication.planning.sizes import sizes_of
 
 GIB = 2**30
 
@@ -32,9 +32,14 @@ def adapters_of(policy: PolicyConfig, rank: int) -> int:
 
 def findings(p: Plan, model: str) -> dict[str, Any]:
     """All that the plan says, in bytes, tokens and seconds."""
-    machine, hw = machine_memory(), plan_time.hardware(p)
-    step = {"rollout": plan_time.rollout_seconds(p, hw), "training": plan_time.training_seconds(p, hw)}
+    machine = machine_memory()
     ok = fits(p, machine)
+    step = (
+        seconds.step_seconds(p, seconds.sampled_tokens(p), seconds.decoding_passes(p))
+        if ok or p.config.trainer.gpu_gib
+        else {}
+    )  # a CPU's are timed, which needs room
+    whole = sum(step.values())
     return {
         "model": model,
         "parameters": p.sizes.parameters,
@@ -50,11 +55,11 @@ def findings(p: Plan, model: str) -> dict[str, Any]:
         "roomiest_max_rows": roomiest(p, machine),
         "remedies": [] if ok else remedies(p, machine, lambda rank: adapters_of(p.config.policy, rank)),
         "tokens": {
-            "kept": plan_time.kept_tokens(p),
-            "sampled": int(plan_time.kept_tokens(p) * plan_time.erased_factor(p)),
+            "kept": seconds.kept_tokens(p),
+            "sampled": int(seconds.kept_tokens(p) * seconds.erased_factor(p)),
         },
-        "seconds": {**step, "step": sum(step.values()), "run": sum(step.values()) * p.config.train.steps},
-        "assumptions": plan_time.assumptions(p, hw),
+        "seconds": {**step, "step": whole, "run": whole * p.config.train.steps} if step else None,
+        "assumptions": seconds.assumptions(p),
     }
 
 
@@ -95,7 +100,7 @@ def flags(values: dict[str, Any]) -> str:
 
 def page(found: dict[str, Any], p: Plan) -> str:
     """The findings as text."""
-    c, seconds, tokens = p.config, found["seconds"], found["tokens"]
+    c, times, tokens, text = p.config, found["seconds"], found["tokens"], seconds.duration
     what = "GPU" if c.trainer.gpu_gib else "process"
     trained = "" if found["trained"] == found["parameters"] else f", {found['trained'] / 1e6:.1f} M of adapters trained"
     lines = [
@@ -120,12 +125,15 @@ def page(found: dict[str, Any], p: Plan) -> str:
         lines.append(
             "nothing that was tried fits: fewer or shorter segments, a smaller model, or GPUs with more memory"
         )
-    t = plan_time.duration
+    if times:
+        of_step = f"{text(times['step'])}: rollout {text(times['rollout'])}, training {text(times['training'])}"
+        of_run = text(times["run"])
+    else:
+        of_step = of_run = "not timed, since it does not fit"
     lines += [
         "",
-        f"a step: {tokens['kept']:,} tokens kept of {tokens['sampled']:,} sampled; {t(seconds['step'])}: rollout "
-        f"{t(seconds['rollout'])}, training {t(seconds['training'])}",
-        f"the run: {c.train.steps} steps, {t(seconds['run'])}",
+        f"a step: {tokens['kept']:,} tokens kept of {tokens['sampled']:,} sampled; {of_step}",
+        f"the run: {c.train.steps} steps, {of_run}",
         "",
         "assumed:",
         *(f"- {line}" for line in found["assumptions"]),

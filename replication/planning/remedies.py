@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from replication.errors import UserError
+from replication.planning.memory import Plan, fits
 from replication.training.machine import check_settings
-from replication.training.plan import Plan, fits
 
 Change = dict[str, Any]  # "section.key" -> value, as flags of the command
 LORA_RANK = 32

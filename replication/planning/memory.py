@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from replication.config import Config
-from replication.training.architectures import Sizes
+from replication.planning.sizes import Sizes
 from replication.training.logprobs import chunk_tokens
 
 Memory = dict[str, dict[str, int]]  # phase -> part -> bytes
