@@ -29,12 +29,13 @@ def timed(work: Callable[..., Result], *args: Any) -> tuple[float, Result]:
     collection takes 0.2 s with all that torch and transformers hold, and would fall on whoever is measured then."""
     gc.collect()
     gc.disable()
+    started = time.perf_counter()
     try:
-        started = time.perf_counter()
         result = work(*args)
-        return time.perf_counter() - started, result
     finally:
+        spent = time.perf_counter() - started
         gc.enable()
+    return spent, result
 
 
 def engine(
@@ -87,18 +88,20 @@ def continuous(model: Any, prompts: Sequence[Sequence[int]], rows: int, lengths:
     manager = model.continuous_batching_context_manager(
         generation_config=settings, continuous_batching_config=batching, block=True, timeout=5
     )
-    with torch.no_grad(), manager as running:
-        started = time.perf_counter()
+
+    def serve(running: Any) -> list[int]:
         for prompt, size in zip(prompts, lengths, strict=True):
             running.add_request(list(prompt), max_new_tokens=size, eos_token_id=-1)
-        sizes, left = [], len(prompts)
-        while left:
+        sizes: list[int] = []
+        while len(sizes) < len(prompts):
             result = running.get_result(timeout=60)
             if result is None or result.error:
                 raise RuntimeError(f"continuous batching gave up: {result and result.error}")
             if result.is_finished():
                 sizes.append(len(result.generated_tokens))
-                left -= 1
-        spent = time.perf_counter() - started
+        return sizes
+
+    with torch.no_grad(), manager as running:
+        spent, sizes = timed(serve, running)
     assert sorted(sizes) == sorted(lengths)
     return spent
