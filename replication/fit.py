@@ -1,7 +1,7 @@
 """`python -m replication.fit --model tiny|4b|8b|<folder or hub id> --algorithm e3rl`: train a policy, export it.
 
-Killed at any moment, the same command goes on from the last checkpoint to the same numbers. With `--plan` nothing is
-trained or loaded: it says what the run would take.
+Killed at any moment, the same command goes on from the last checkpoint to the same numbers. With `--plan` no weights
+are read and none are trained: it says what the run would take.
 """
 
 from __future__ import annotations
@@ -134,21 +134,24 @@ def train(run: Run) -> tuple[Path, float]:
     return out, difference
 
 
-def plan(run: Run) -> str:
-    """What the run would take, as text or JSON; needs no data, weights, GPU or network."""
+def plan(run: Run) -> None:
+    """Print what the run would take, as text or JSON; needs no data, weights, GPU or network."""
     config, devices = run.config, run.options["devices"]
     if devices is not None:
         require(devices > 0, "devices", devices, "a positive whole number")
         config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, devices=devices))
     check_settings(config)
 
-    from replication.planning.page import findings, page, plan_of
+    from replication.planning.page import findings, page, plan_of, times, times_page
     from replication.policy import use_machine
 
     use_machine(config.policy)  # whose threads the CPU's speed is measured with
     planned = plan_of(config)
     found = findings(planned, run.model)
-    return json.dumps(found, indent=2) if run.options["json"] else page(found, planned)
+    if run.options["json"]:
+        return print(json.dumps(found | times(planned, found["fits"]), indent=2))
+    print(page(found, planned), flush=True)  # the time may take a while: a CPU is timed
+    print(times_page(times(planned, found["fits"]), config.train.steps))
 
 
 def record_of(run: Run, base: str, revision: str | None) -> dict[str, Any]:
@@ -168,7 +171,7 @@ def main() -> None:
         [*SECTIONS, "grading"], options=OPTIONS, description="Train a policy and export it as a plain checkpoint."
     )
     if run.options["plan"]:
-        return print(plan(run))
+        return plan(run)
     for flag, instead in (("devices", ": a run takes --trainer.devices"), ("json", "")):
         if run.options[flag]:
             raise UserError(f"--{flag} is for --plan{instead}")

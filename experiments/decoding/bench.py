@@ -1,6 +1,6 @@
 """`make bench`: the rollout engine beside transformers' own, and what erasing costs; all in one run.
 
-    python -m experiments.decoding.bench [--smollm2 runs/smollm2] -> reports/bench.json
+    python -m experiments.decoding.bench [--smollm2 runs/smollm2] [--only 'SmolLM2.*costs'] -> reports/bench.json
 
 What it should show: at equal work the engine is never slower than `generate` or the continuous batching, the code for
 erasing costs nothing while it is off, a regenerated token costs what a token costs, and it takes no memory.
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,26 @@ QUESTIONS = [
 
 
 Prompts = Sequence[Sequence[int]]
+MODELS = "tiny", "SmolLM2-135M"
 # rows at once: samples, rounds, and how many times `generate`'s rate is wanted
 TINY = {1: (8, 5, 1), 4: (64, 5, 1), 16: (256, 3, 1), 64: (512, 1, 1), 256: (1024, 1, 3)}
 SMOLLM2 = {1: (4, 1, 1), 8: (24, 1, 1), 32: (96, 2, 1.3)}
 
 
 class Table:
-    """Rows of name, ours, peer, ratio of the two and unit, printed and kept as they come."""
+    """Rows of name, ours, peer, ratio of the two and unit, printed and kept as they come.
 
-    def __init__(self, out: Path | None = None, machine: dict[str, str] | None = None) -> None:
+    Args:
+        out: file to write, for each row anew.
+        machine: what to write of the machine.
+        rows: of earlier runs; one of the same name and unit gives way to the new one.
+    """
+
+    def __init__(
+        self, out: Path | None = None, machine: dict[str, str] | None = None, rows: Sequence[dict[str, Any]] = ()
+    ) -> None:
         self.out, self.machine = out, machine
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = [*rows]
 
     def add(self, name: str, ours: float, peer: float, unit: str, wanted: str, note: str = "") -> None:
         """Add a row; `wanted` is what the ratio should be, such as `>= 1`, or nothing where there is no saying."""
@@ -59,7 +69,11 @@ class Table:
         ratio = ours / peer
         met = (ratio >= float(bound) if sign == ">=" else ratio <= float(bound)) if wanted else None
         row = {"name": name, "ours": ours, "peer": peer, "ratio": ratio, "unit": unit, "wanted": wanted, "met": met}
-        self.rows.append(row | {"note": note})
+        row["note"] = note
+        place = next(
+            (i for i, old in enumerate(self.rows) if (old["name"], old["unit"]) == (name, unit)), len(self.rows)
+        )
+        self.rows[place : place + 1] = [row]
         if self.out:
             write_whole(self.out, json.dumps({"machine": self.machine, "rows": self.rows}, indent=1) + "\n")
         verdict = "MISSED " if met is False else ""
@@ -107,71 +121,137 @@ def compare_engines(
             table.add(f"{name}, {rows} rows, erasing, {peer}", on, rate, "tokens/s", ">= 1", share)
 
 
-def cost_of_erasing(
-    table: Table, name: str, model: Any, prompts: Prompts, rows: int, rounds: int, sizes: Sequence[int]
-) -> None:
-    """Erasure off and on, the time of a regenerated token, bytes, growth, starting over, and rounding."""
+@dataclass(frozen=True)
+class Case:
+    """A model with as many rows at once, in two sets of groups of eight, as what erasing costs is measured on."""
+
+    name: str
+    model: Any
+    prompts: Prompts
+    rows: int
+    rounds: int
+    sizes: Sequence[int]  # segments of completions of growing length
+
     group = 8
-    some = [prompts[i % len(prompts)] for i in range(2 * rows // group)]
-    settings = RolloutConfig(group_size=group, segments=6, segment_tokens=8, max_rows=rows)
-    sized = f"{name}, {rows} rows"
-    off, without = erasing.overhead_when_off(model, some, settings, rounds)
-    table.add(f"{sized}, erasure off, without its code", off, without, "s", "<= 1.03")
-    again, once, _ = erasing.per_regenerated_token(model, some, settings, erasing.ALWAYS, 2 * rounds + 1)
-    table.add(f"{sized}, a regenerated token, a token", again, once, "us", "<= 1.05", "nobody waits")
-    lanes = replace(settings, lanes=rows // 2)
-    again, once, busy = erasing.per_regenerated_token(model, some * 4, lanes, erasing.ERASED, min(rounds, 5))
-    waits = f"{len(some) * 4} groups wait, {rows // 2} lanes"
-    parts = [erasing.microseconds_by_part(model, some * 4, lanes, e) for e in (peers.PLAIN, erasing.ERASED)]
-    profile = ", ".join(f"{part} {parts[0][part]:.3g} -> {parts[1][part]:.3g}" for part in parts[0])
-    table.add(
-        f"{sized}, a regenerated token, a token", again, once, "us", "<= 1.05", f"{waits}; of all tokens: {profile}"
-    )
-    table.add(f"{sized}, busy lanes", busy, 1.0, "share", ">= 0.9", waits)
-    held = [erasing.kv_bytes(model, some, settings, erasure) for erasure in (erasing.ERASED, peers.PLAIN)]
-    table.add(f"{sized}, keys and values, erasure on, off", *map(float, held), "bytes", "<= 1")
-    few = some[: rows // group]
-    grown = erasing.growth_with_erasures(model, few, settings, (0, 1, 3), rounds)
-    table.add(f"{sized}, time over tokens sampled", grown, 1.0, "exponent", "<= 1.05", "1 to 4 attempts a segment")
-    time, memory = erasing.growth_with_length(model, few, settings, sizes)
-    lengths = f"{sizes[0] * 8} to {sizes[-1] * 8} tokens"
-    table.add(f"{sized}, time over length", time, 1.0, "exponent", "", f"{lengths}; attention reads the past")
-    table.add(f"{sized}, keys and values over length", memory, 1.0, "exponent", "<= 1.05", lengths)
-    single, many = replace(settings, group_size=1), [some[i % len(some)] for i in range(2 * rows)]
-    found = erasing.against_starting_over(model, many, single, 0.8, 30, min(rounds, 3))
+
+    @property
+    def sized(self) -> str:
+        return f"{self.name}, {self.rows} rows"
+
+    @property
+    def some(self) -> Prompts:
+        return [self.prompts[i % len(self.prompts)] for i in range(2 * self.rows // self.group)]
+
+    @property
+    def settings(self) -> RolloutConfig:
+        return RolloutConfig(group_size=self.group, segments=6, segment_tokens=8, max_rows=self.rows)
+
+
+def cost_when_off(table: Table, case: Case) -> None:
+    off, without = erasing.overhead_when_off(case.model, case.some, case.settings, max(case.rounds, 4))
+    table.add(f"{case.sized}, erasure off, without its code", off, without, "s", "<= 1.03")
+
+
+def cost_of_a_token(table: Table, case: Case) -> None:
+    rounds = 2 * case.rounds + 1
+    again, once, _ = erasing.per_regenerated_token(case.model, case.some, case.settings, erasing.ALWAYS, rounds)
+    table.add(f"{case.sized}, a regenerated token, a token", again, once, "us", "<= 1.05", "nobody waits")
+
+
+def cost_where_groups_wait(table: Table, case: Case) -> None:
+    many, lanes = [*case.some] * 4, replace(case.settings, lanes=case.rows // 2)
+    work = case.model, many, lanes
+    again, once, busy = erasing.per_regenerated_token(*work, erasing.ERASED, min(case.rounds, 5))
+    waits = f"{len(many)} groups wait, {case.rows // 2} lanes"
+    off, on = (erasing.microseconds_by_part(*work, rule) for rule in (peers.PLAIN, erasing.ERASED))
+    profile = ", ".join(f"{part} {off[part]:.4g} -> {on[part]:.4g}" for part in off)
+    note = f"{waits}; of all tokens {sum(on.values()) / sum(off.values()):.2f}: {profile}"
+    table.add(f"{case.sized}, a regenerated token where groups wait, a token", again, once, "us", "<= 1.05", note)
+    table.add(f"{case.sized}, busy lanes", busy, 1.0, "share", ">= 0.9", waits)
+
+
+def cost_in_memory(table: Table, case: Case) -> None:
+    held = [erasing.kv_bytes(case.model, case.some, case.settings, rule) for rule in (erasing.ERASED, peers.PLAIN)]
+    table.add(f"{case.sized}, keys and values, erasure on, off", *map(float, held), "bytes", "<= 1")
+
+
+def growth(table: Table, case: Case) -> None:
+    few = case.some[: case.rows // case.group]
+    grown = erasing.growth_with_erasures(case.model, few, case.settings, (0, 1, 3), case.rounds)
+    table.add(f"{case.sized}, time over tokens sampled", grown, 1.0, "exponent", "<= 1.05", "1 to 4 attempts a segment")
+    time, memory = erasing.growth_with_length(case.model, few, case.settings, case.sizes)
+    lengths = f"{case.sizes[0] * 8} to {case.sizes[-1] * 8} tokens"
+    table.add(f"{case.sized}, time over length", time, 1.0, "exponent", "", f"{lengths}; attention reads the past")
+    table.add(f"{case.sized}, keys and values over length", memory, 1.0, "exponent", "<= 1.05", lengths)
+
+
+def starting_over(table: Table, case: Case) -> None:
+    single, many = replace(case.settings, group_size=1), [case.some[i % len(case.some)] for i in range(2 * case.rows)]
+    found = erasing.against_starting_over(case.model, many, single, 0.8, 30, min(case.rounds, 3))
     left = f"left after 30 tries: {found['left']:.1%}, {found['left again']:.1%}"
     for unit, ours, peer in (("s", "seconds", "seconds again"), ("tokens", "tokens", "tokens again")):
-        table.add(f"{sized}, erasing segments, whole completions", found[ours], found[peer], unit, "<= 1", left)
-    difference, share, erased = erasing.rounding(model, some, settings)
-    note = f"singly against {len(some)} at once; other ids in {share:.1%}, with erasure, by groups, in {erased:.1%}"
-    table.add(f"{sized}, rounding", difference, 1.0, "nats", "<= 1e-4", note)
+        table.add(f"{case.sized}, erasing segments, whole completions", found[ours], found[peer], unit, "<= 1", left)
+
+
+def rounding(table: Table, case: Case) -> None:
+    difference, share, erased = erasing.rounding(case.model, case.some, case.settings)
+    alone = f"singly against {len(case.some)} at once"
+    note = f"{alone}; other ids in {share:.1%}, with erasure, by groups, in {erased:.1%}"
+    table.add(f"{case.sized}, rounding", difference, 1.0, "nats", "<= 1e-4", note)
+
+
+COSTS = {
+    "off": cost_when_off,
+    "token": cost_of_a_token,
+    "waiting": cost_where_groups_wait,
+    "memory": cost_in_memory,
+    "growth": growth,
+    "starting over": starting_over,
+    "rounding": rounding,
+}
 
 
 def main() -> None:
     parser = Parser(prog="python -m experiments.decoding.bench", description=__doc__)
     parser.add_argument("--smollm2", default="runs/smollm2", help="SmolLM2-135M as experiments/smollm2.py unpacks it")
     parser.add_argument("--out", default="reports/bench.json", help="file to write")
+    parser.add_argument("--only", help="parts to run, a regular expression: 'tiny engines', 'SmolLM2-135M costs off'")
     options = parser.parse_args()
     out = Path(options.out)
     if not out.parent.is_dir() or out.is_dir():
         raise UserError(f"--out {out}: name a file in a folder that exists")
     machine = {"torch": torch.__version__, "python": platform.python_version(), "threads": "tiny 1, SmolLM2 2"}
-    table = Table(out, machine)
+    parts = [f"{model} {part}" for model in MODELS for part in ("engines", *(f"costs {name}" for name in COSTS))]
+    try:
+        wanted = {part for part in parts if re.search(options.only or "", part)}
+    except re.error as error:
+        raise UserError(f"--only {options.only} is no regular expression: {error}") from None
+    if not wanted:
+        raise UserError(f"--only {options.only} matches none of: {', '.join(parts)}")
+    table = Table(out, machine, json.loads(out.read_text())["rows"] if options.only and out.exists() else ())
     print(f"{'':56s} {'ours':>11s} {'peer':>11s} {'ratio':>7s}  wanted")
     tokenizer = small_tokenizer()
     tiny = small_model(PolicyConfig(hidden_size=96, layers=3, heads=4, kv_heads=2, ffn_size=256), tokenizer, 0).eval()
     prompts = [tokenizer(f"{i}:" + "+-" * (i % 5) + ">").input_ids for i in range(10)]
     torch.set_num_threads(1)
     eos = tokenizer.eos_token_id
-    compare_engines(table, "tiny", tiny, prompts, eos, 252, TINY)
-    cost_of_erasing(table, "tiny", tiny, prompts, 256, 7, (4, 8, 16, 32))
+    if "tiny engines" in wanted:
+        compare_engines(table, "tiny", tiny, prompts, eos, 252, TINY)
+    small = Case("tiny", tiny, prompts, 256, 7, (4, 8, 16, 32))
+    for name, cost in COSTS.items():
+        if f"tiny costs {name}" in wanted:
+            cost(table, small)
     if Path(options.smollm2).is_dir():
         policy, words = load_policy(options.smollm2, None, "float32")
         torch.set_num_threads(2)
         policy.eval()
         asked = [encode(words, question) for question in QUESTIONS]
-        compare_engines(table, "SmolLM2-135M", policy, asked, words.eos_token_id, 256, SMOLLM2)
-        cost_of_erasing(table, "SmolLM2-135M", policy, asked, 32, 1, (2, 4, 8))
+        if "SmolLM2-135M engines" in wanted:
+            compare_engines(table, "SmolLM2-135M", policy, asked, words.eos_token_id, 256, SMOLLM2)
+        pretrained = Case("SmolLM2-135M", policy, asked, 32, 1, (2, 4, 8))
+        for name, cost in COSTS.items():
+            if f"SmolLM2-135M costs {name}" in wanted:
+                cost(table, pretrained)
     else:
         print(f"{options.smollm2} is not there: SmolLM2 was not run (experiments/smollm2.py makes it)")
     print(f"-> {out}")

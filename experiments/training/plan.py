@@ -68,14 +68,17 @@ def compare(config: Config, policy: Any, tokenizer: Any) -> list[dict[str, Any]]
 
 
 def timing(config: Config, policy: Any, tokenizer: Any, prompt: int) -> list[dict[str, Any]]:
-    """The plan's seconds of a step, with the tokens and passes that there were, beside those of one that is run now."""
+    """The tokens and passes of a step beside what the plan assumes, and its seconds beside the plan's for as many."""
     p = Plan(config, sizes_of(config.policy), prompt)
-    *measured, sampled, passes = measure.seconds(config, policy, tokenizer)
-    predicted = seconds.step_seconds(p, sampled, passes).values()
-    names = "seconds, rollout", "seconds, training"
-    return [
-        {"part": name, "predicted": a, "measured": b} for name, a, b in zip(names, predicted, measured, strict=True)
-    ]
+    *spent, sampled, passes = measure.seconds(config, policy, tokenizer)
+    predicted = (
+        seconds.sampled_tokens(p),
+        seconds.decoding_passes(p),
+        *seconds.step_seconds(p, sampled, passes).values(),
+    )
+    names = "tokens sampled", "passes", "seconds, rollout", "seconds, training"
+    columns = zip(names, predicted, (sampled, passes, *spent), strict=True)
+    return [{"part": name, "predicted": a, "measured": b} for name, a, b in columns]
 
 
 def report(name: str, config: Config, policy: Any, tokenizer: Any) -> list[dict[str, Any]]:
@@ -86,7 +89,7 @@ def report(name: str, config: Config, policy: Any, tokenizer: Any) -> list[dict[
     rows += timing(longer, policy, tokenizer, measure.prompt_tokens(config, tokenizer))
     for row in rows:
         row["model"], row["ratio"] = name, row["predicted"] / row["measured"]
-        unit = "" if row["part"].startswith("seconds") else "bytes"
+        unit = "" if row["part"].startswith(("seconds", "tokens", "passes")) else "bytes"
         print(
             f"{name:<9}{row['part']:<18}{row['predicted']:>16,.6g}{row['measured']:>16,.6g} {unit:<6}{row['ratio']:.3f}"
         )

@@ -17,7 +17,9 @@ from replication.training.logprobs import chunk_tokens
 Memory = dict[str, dict[str, int]]  # phase -> part -> bytes
 
 SMALL_PROMPT, PROMPT = 12, 256  # tokens: a synthetic problem of 8 steps, `34:+-+-+-+->`, and what is assumed elsewhere
-ERASED = 1.3  # tokens sampled for each that is kept, under erasure
+# shares of segments that are erased at least once, twice, three times: of the small default, the mean of before and
+# after its training
+AGAIN = 0.2, 0.05, 0.01
 BUCKET = 200_000_000  # elements of DeepSpeed's reduction buffers, as Lightning sets them
 LIVE = 1_000_000_000  # elements of gathered weights under ZeRO-3 (stage3_max_live_parameters)
 RESERVE = 0.08  # share of the memory left to CUDA, NCCL and fragmentation
@@ -77,24 +79,50 @@ class Plan:
         return self.groups * self.config.rollout.group_size
 
     @property
+    def in_flight(self) -> int:
+        """Rows of the KV cache that a training step's completions take."""
+        return min(self.config.rollout.max_rows, self.rows)
+
+    @property
+    def busy_lanes(self) -> int:
+        """Of those, rows decoded at once."""
+        return min(self.config.rollout.lanes or self.in_flight, self.in_flight)
+
+    @property
     def slots(self) -> int:
         """Rows of the KV cache; a validation's too, whose groups have another size."""
         train, most = self.config.train, self.config.rollout.max_rows
         held_out = (
             math.ceil(train.validate_problems / self.world) * train.validate_samples if train.validate_every else 0
         )
-        return max(min(most, self.rows), min(max(most, train.validate_samples), held_out))
+        return max(self.in_flight, min(max(most, train.validate_samples), held_out))
 
     @property
     def lanes(self) -> int:
-        """Rows decoded at once."""
+        """Rows decoded at once, a validation's too."""
         return min(self.config.rollout.lanes or self.slots, self.slots)
 
     @property
     def attempts(self) -> float:
         """Erased attempts a completion, on average, that are rows of their own in training (credit.negatives)."""
-        erasing = self.config.erasure.fraction if self.config.credit.negatives else 0.0
-        return (ERASED - 1) * self.config.rollout.segments * erasing
+        return self.erasures * self.config.rollout.segments * self.config.credit.negatives
+
+    @property
+    def erasing(self) -> int:
+        """Members of a group that roll out with erasure."""
+        rule = self.config.erasure
+        return int(rule.fraction * self.config.rollout.group_size + 0.5) if rule.cap else 0
+
+    @property
+    def erasures(self) -> float:
+        """Of a segment of any completion, on average."""
+        return sum(AGAIN[: self.config.erasure.cap]) * self.erasing / self.config.rollout.group_size
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether credit takes the attention of the answers."""
+        credit = self.config.credit
+        return credit.advantage == "segment" and credit.allocation == "attention"
 
     @property
     def micro(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from replication.config import Config, PolicyConfig
@@ -16,8 +17,12 @@ GIB = 2**30
 
 
 def machine_memory() -> int:
-    """Bytes of this machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes of this machine's memory, or of the container's part of it."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # there is none, or it is "max"
+        return whole
 
 
 def plan_of(config: Config) -> Plan:
@@ -31,15 +36,9 @@ def adapters_of(policy: PolicyConfig, rank: int) -> int:
 
 
 def findings(p: Plan, model: str) -> dict[str, Any]:
-    """All that the plan says, in bytes, tokens and seconds."""
+    """What the plan says of memory and tokens, in bytes."""
     machine = machine_memory()
     ok = fits(p, machine)
-    step = (
-        seconds.step_seconds(p, seconds.sampled_tokens(p), seconds.decoding_passes(p))
-        if ok or p.config.trainer.gpu_gib
-        else {}
-    )  # a CPU's are timed, which needs room
-    whole = sum(step.values())
     return {
         "model": model,
         "parameters": p.sizes.parameters,
@@ -56,11 +55,19 @@ def findings(p: Plan, model: str) -> dict[str, Any]:
         "remedies": [] if ok else remedies(p, machine, lambda rank: adapters_of(p.config.policy, rank)),
         "tokens": {
             "kept": seconds.kept_tokens(p),
-            "sampled": int(seconds.kept_tokens(p) * seconds.erased_factor(p)),
+            "sampled": int(seconds.kept_tokens(p) * (1 + p.erasures)),
         },
-        "seconds": {**step, "step": whole, "run": whole * p.config.train.steps} if step else None,
-        "assumptions": seconds.assumptions(p),
     }
+
+
+def times(p: Plan, fits: bool) -> dict[str, Any]:
+    """What the plan says of time, in seconds, none where a CPU cannot be timed; and what all of it rests on."""
+    found: dict[str, Any] = {"seconds": None, "untimed": seconds.untimed(p, fits)}
+    if not found["untimed"]:
+        step = seconds.step_seconds(p, seconds.sampled_tokens(p), seconds.decoding_passes(p))
+        whole = sum(step.values())
+        found["seconds"] = {**step, "step": whole, "run": whole * p.config.train.steps}
+    return {**found, "assumptions": seconds.assumptions(p, timed=not found["untimed"])}
 
 
 def size(count: float) -> str:
@@ -100,7 +107,7 @@ def flags(values: dict[str, Any]) -> str:
 
 def page(found: dict[str, Any], p: Plan) -> str:
     """The findings as text."""
-    c, times, tokens, text = p.config, found["seconds"], found["tokens"], seconds.duration
+    c, tokens = p.config, found["tokens"]
     what = "GPU" if c.trainer.gpu_gib else "process"
     trained = "" if found["trained"] == found["parameters"] else f", {found['trained'] / 1e6:.1f} M of adapters trained"
     lines = [
@@ -125,17 +132,15 @@ def page(found: dict[str, Any], p: Plan) -> str:
         lines.append(
             "nothing that was tried fits: fewer or shorter segments, a smaller model, or GPUs with more memory"
         )
-    if times:
-        of_step = f"{text(times['step'])}: rollout {text(times['rollout'])}, training {text(times['training'])}"
-        of_run = text(times["run"])
-    else:
-        of_step = of_run = "not timed, since it does not fit"
-    lines += [
-        "",
-        f"a step: {tokens['kept']:,} tokens kept of {tokens['sampled']:,} sampled; {of_step}",
-        f"the run: {c.train.steps} steps, {of_run}",
-        "",
-        "assumed:",
-        *(f"- {line}" for line in found["assumptions"]),
-    ]
+    lines += ["", f"a step: {tokens['kept']:,} tokens kept of {tokens['sampled']:,} sampled"]
     return "\n".join(lines)
+
+
+def times_page(found: dict[str, Any], steps: int) -> str:
+    """The times of a step and of so many as text, and the assumptions."""
+    spent, text = found["seconds"], seconds.duration
+    line = f"time: not estimated: {found['untimed']}"
+    if spent:
+        parts = f"rollout {text(spent['rollout'])}, training {text(spent['training'])}"
+        line = f"time: {text(spent['step'])} a step, {parts}; {text(spent['run'])} for {steps} steps"
+    return "\n".join([line, "", "assumed:", *(f"- {assumed}" for assumed in found["assumptions"])])

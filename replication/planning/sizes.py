@@ -1,4 +1,4 @@
-"""Sizes of a policy without its weights: from its configuration, built on the meta device."""
+"""The shape of a policy, from its configuration alone: its sizes, and a model of that shape with random weights."""
 
 from __future__ import annotations
 

@@ -1,12 +1,14 @@
 """What the comparison of engines and the evidence on a pretrained model rest on."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from small_models import small_model
 
 from experiments.decoding import erasing, evidence, peers
-from experiments.decoding.bench import Table, compare_engines, cost_of_erasing
+from experiments.decoding.bench import COSTS, Case, Table, compare_engines
 from experiments.decoding.families import CAPITALS, Family, Question, solution
 from replication.config import RolloutConfig
 from replication.policy import small_tokenizer
@@ -60,10 +62,26 @@ def test_rows_of_the_table_are_ours_over_theirs(capsys):
     assert "a name" in capsys.readouterr().out
 
 
+def test_a_row_gives_way_to_the_newer_one_of_its_name_and_unit(tmp_path):
+    table = Table(tmp_path / "rows.json")
+    for unit in ("s", "tokens"):
+        table.add("a name", 1.0, 2.0, unit, "")
+    again = Table(tmp_path / "rows.json", rows=json.loads((tmp_path / "rows.json").read_text())["rows"])
+    again.add("a name", 3.0, 2.0, "s", "")
+    again.add("another", 3.0, 2.0, "s", "")
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [(r["name"], r["unit"], r["ours"]) for r in rows] == [
+        ("a name", "s", 3.0),
+        ("a name", "tokens", 1.0),
+        ("another", "s", 3.0),
+    ]
+
+
 def test_every_comparison_runs_and_has_its_row(model):
     table = Table()
     compare_engines(table, "small", model, PROMPTS, 1, 16, {2: (3, 1, 1.3)})
-    cost_of_erasing(table, "small", model, PROMPTS, 8, 1, (1, 2))
+    for cost in COSTS.values():
+        cost(table, Case("small", model, PROMPTS, 8, 1, (1, 2)))
     names = [row["name"].split(", ", 2)[2] for row in table.rows]
     assert names[:2] == ["generate", "continuous batching"] and len(names) == 15
     assert names[2:4] == ["erasing, generate", "erasing, continuous batching"]
