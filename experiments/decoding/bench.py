@@ -1,4 +1,4 @@
-"""`make bench`: the rollout engine beside transformers' own, and what erasing costs; all in one run.
+"""`make bench`: the rollout engine beside transformers' own, and what erasing costs; ours and theirs in turns.
 
     python -m experiments.decoding.bench [--smollm2 runs/smollm2] [--only 'SmolLM2.*costs'] -> reports/bench.json
 
@@ -165,8 +165,9 @@ def cost_where_groups_wait(table: Table, case: Case) -> None:
     waits = f"{len(many)} groups wait, {case.rows // 2} lanes"
     off, on = (erasing.microseconds_by_part(*work, rule) for rule in (peers.PLAIN, erasing.ERASED))
     profile = ", ".join(f"{part} {off[part]:.4g} -> {on[part]:.4g}" for part in off)
-    note = f"{waits}; of all tokens {sum(on.values()) / sum(off.values()):.2f}: {profile}"
-    table.add(f"{case.sized}, a regenerated token where groups wait, a token", again, once, "us", "<= 1.05", note)
+    table.add(f"{case.sized}, a regenerated token where groups wait, a token", again, once, "us", "<= 1.05", waits)
+    each = sum(on.values()), sum(off.values())
+    table.add(f"{case.sized}, a token where groups wait, erasure on, off", *each, "us", "", profile)
     table.add(f"{case.sized}, busy lanes", busy, 1.0, "share", ">= 0.9", waits)
 
 
@@ -211,6 +212,20 @@ COSTS = {
 }
 
 
+def earlier_rows(out: Path, machine: dict[str, str]) -> list[dict[str, Any]]:
+    """The rows of a report of the same machine, of which `--only` measures some anew."""
+    if not out.exists():
+        return []
+    try:
+        report = json.loads(out.read_text())
+        rows, of = report["rows"], report["machine"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"--out {out} is no report of this command: name another file") from None
+    if of != machine:
+        raise UserError(f"{out} is of {of}, and this is {machine}: run all parts, or name another file")
+    return list(rows)
+
+
 def main() -> None:
     parser = Parser(prog="python -m experiments.decoding.bench", description=__doc__)
     parser.add_argument("--smollm2", default="runs/smollm2", help="SmolLM2-135M as experiments/smollm2.py unpacks it")
@@ -228,7 +243,10 @@ def main() -> None:
         raise UserError(f"--only {options.only} is no regular expression: {error}") from None
     if not wanted:
         raise UserError(f"--only {options.only} matches none of: {', '.join(parts)}")
-    table = Table(out, machine, json.loads(out.read_text())["rows"] if options.only and out.exists() else ())
+    pretrained_wanted = any(part.startswith(MODELS[1]) for part in wanted)
+    if options.only and pretrained_wanted and not Path(options.smollm2).is_dir():
+        raise UserError(f"{options.smollm2} is not there: python experiments/smollm2.py {options.smollm2}")
+    table = Table(out, machine, earlier_rows(out, machine) if options.only else ())
     print(f"{'':56s} {'ours':>11s} {'peer':>11s} {'ratio':>7s}  wanted")
     tokenizer = small_tokenizer()
     tiny = small_model(PolicyConfig(hidden_size=96, layers=3, heads=4, kv_heads=2, ffn_size=256), tokenizer, 0).eval()
@@ -241,7 +259,7 @@ def main() -> None:
     for name, cost in COSTS.items():
         if f"tiny costs {name}" in wanted:
             cost(table, small)
-    if Path(options.smollm2).is_dir():
+    if pretrained_wanted and Path(options.smollm2).is_dir():
         policy, words = load_policy(options.smollm2, None, "float32")
         torch.set_num_threads(2)
         policy.eval()
@@ -252,7 +270,7 @@ def main() -> None:
         for name, cost in COSTS.items():
             if f"SmolLM2-135M costs {name}" in wanted:
                 cost(table, pretrained)
-    else:
+    elif pretrained_wanted:
         print(f"{options.smollm2} is not there: SmolLM2 was not run (experiments/smollm2.py makes it)")
     print(f"-> {out}")
 

@@ -2,9 +2,9 @@
 
     python -m experiments.training.plan [--smollm2 runs/smollm2] -> reports/plan.json
 
-What it should show: every part within 15 % of what is measured. Settings are the tiny model's own and small ones for
-the other two, of which the Qwen3 has random weights; every completion is made to have the longest length, which the
-plan assumes.
+What it should show: every part within 15 % of what is measured, but for the tokens and passes, which are assumed.
+Settings are the tiny model's own and small ones for the other two, of which the Qwen3 has random weights; every
+completion is made to have the longest length, which the plan assumes.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ SMALL = (
     "--rollout.segment_tokens 16 --rollout.max_rows 8"
 )
 WITHIN = 0.15
+ASSUMED = "tokens sampled", "passes"
 
 
 def settings(model: str, flags: str = "") -> Config:
@@ -76,7 +77,7 @@ def timing(config: Config, policy: Any, tokenizer: Any, prompt: int) -> list[dic
         seconds.decoding_passes(p),
         *seconds.step_seconds(p, sampled, passes).values(),
     )
-    names = "tokens sampled", "passes", "seconds, rollout", "seconds, training"
+    names = *ASSUMED, "seconds, rollout", "seconds, training"
     columns = zip(names, predicted, (sampled, passes, *spent), strict=True)
     return [{"part": name, "predicted": a, "measured": b} for name, a, b in columns]
 
@@ -111,7 +112,7 @@ def main() -> None:
     if args.smollm2 is not None:
         rows += report("smollm2", settings(str(args.smollm2), SMALL), *load_policy(str(args.smollm2)))
     args.out.write_text(json.dumps(rows, indent=2) + "\n")
-    far = [f"{r['model']} {r['part']}" for r in rows if abs(r["ratio"] - 1) > WITHIN]
+    far = [f"{r['model']} {r['part']}" for r in rows if abs(r["ratio"] - 1) > WITHIN and r["part"] not in ASSUMED]
     print(
         f"-> {args.out}; " + (f"off by more than {WITHIN:.0%}: {', '.join(far)}" if far else f"all within {WITHIN:.0%}")
     )

@@ -28,29 +28,36 @@ def sampled_tokens(p: Plan) -> float:
 
 
 def rounds(p: Plan) -> float:
-    """Attempts at a segment until those who wait for each other go on, on average: another one where any of m erasing
-    members is erased once more, 1 - (1 - q)^m for each share q of AGAIN. Where the threshold needs nobody's statistics,
-    those of a row."""
-    rule = p.config.erasure
-    waits = rule.baseline in ("group", "batch") or rule.history != 0
-    if not waits:
-        return 1 + p.erasures
-    return 1 + sum(1 - (1 - q) ** p.erasing for q in AGAIN[: rule.cap])
+    """Attempts at a segment until those who wait for each other go on, on average: another one where any of the m that
+    erase is erased once more, 1 - (1 - q)^m for each share q of AGAIN. Where the threshold needs nobody's statistics,
+    m is 1, and the last row, which takes longer than an average one, is left out of account."""
+    rule, m = p.config.erasure, p.erasing
+    if rule.baseline == "batch":
+        m *= in_turn(p)
+    elif rule.baseline != "group" and not rule.history:
+        m = min(m, 1)
+    return 1 + sum(1 - (1 - q) ** m for q in AGAIN[: rule.cap])
+
+
+def in_turn(p: Plan) -> int:
+    """Groups that begin together under the baseline `batch`, whose members all wait for each other."""
+    return min(p.groups, p.config.rollout.max_rows // p.config.rollout.group_size)
 
 
 def decoding_passes(p: Plan) -> float:
     """Of a step's rollout: one for a token in every lane, but not less than the rows in flight, one set of them after
     another, take for their segments, T x rounds."""
-    return max(sampled_tokens(p) / p.busy_lanes, math.ceil(p.rows / p.in_flight) * p.longest * rounds(p))
+    sets = p.groups / in_turn(p) if p.config.erasure.baseline == "batch" else p.rows / p.in_flight
+    return max(sampled_tokens(p) / p.busy_lanes, math.ceil(sets) * p.longest * rounds(p))
 
 
 def untimed(p: Plan, fits: bool) -> str:
     """Why there is no time for a step, if there is none."""
     if p.config.trainer.gpu_gib:
         return ""
-    if torch.cuda.is_available():
-        return "the run would use this machine's GPU, whose memory --trainer.gpu_gib names"
-    return "" if fits else "it does not fit"
+    if not fits:
+        return "it does not fit"
+    return "the run would use this machine's GPU: set --trainer.gpu_gib" if torch.cuda.is_available() else ""
 
 
 def assumptions(p: Plan, timed: bool) -> list[str]:
@@ -60,8 +67,8 @@ def assumptions(p: Plan, timed: bool) -> list[str]:
     lines = [
         f"a prompt has {p.prompt} tokens{small}",
         f"every completion has the longest length, {p.longest} tokens: fewer take less memory and time",
-        f"{1 + p.erasures:.2f} tokens are sampled for each that is kept, and a group goes on after {rounds(p):.2f} "
-        "attempts at a segment",
+        f"{1 + p.erasures:.2f} tokens are sampled for each that is kept, and those who wait for each other go on "
+        f"after {rounds(p):.2f} attempts at a segment",
         f"a rollout takes {passes:,.0f} passes, which fill {sampled_tokens(p) / passes:.0f} of {p.busy_lanes} lanes",
     ]
     if c.trainer.gpu_gib:

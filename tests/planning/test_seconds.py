@@ -29,6 +29,10 @@ def test_attempts_at_a_segment_by_hand():
     )
     alone = "--erasure.baseline fixed --erasure.history 0"
     assert seconds.rounds(paper("tiny", alone)) == pytest.approx(1.26)  # nobody waits
+    assert seconds.rounds(paper("tiny", f"{alone} --erasure.fraction 0.5")) == pytest.approx(1.26)
+    every = paper("tiny", "--erasure.baseline batch --rollout.max_rows 40")  # two groups of 16 at once
+    assert seconds.rounds(every) == pytest.approx(4 - 0.8**32 - 0.95**32 - 0.99**32)
+    assert seconds.decoding_passes(every) == pytest.approx(8 * 54 * seconds.rounds(every))
 
 
 def test_passes_of_a_rollout_by_hand():
@@ -69,6 +73,10 @@ def test_what_is_timed_on_a_cpu_counts_as_often_as_a_step_does_it(monkeypatch):
     p = paper("tiny", f"{SMALL} {flags}")
     ran: list[str] = []
 
+    class Optimizer(torch.optim.AdamW):
+        def step(self):
+            ran.append("update")
+
     def score(model, ids, at, tokens, temperature):
         assert ids.shape == (8, 66) and at.shape == tokens.shape == (8, 54) and at[0, 0] == 12
         ran.append("backward" if torch.is_grad_enabled() else "reference")
@@ -77,15 +85,19 @@ def test_what_is_timed_on_a_cpu_counts_as_often_as_a_step_does_it(monkeypatch):
     def price(work) -> float:
         ran.clear()
         work()
-        return {"backward": 1000.0, "attention": 10.0, "reference": 1.0, "update": 100.0}[(ran or ["update"])[0]]
+        return {"backward": 1000.0, "attention": 10.0, "reference": 1.0, "clip": 100.0}[ran[0]]
 
     monkeypatch.setattr(cpu, "completion_logp", score)
     monkeypatch.setattr(cpu, "answer_attention", lambda *_: ran.append("attention"))
     monkeypatch.setattr(cpu, "median_seconds", price)
+    monkeypatch.setattr(torch.optim, "AdamW", Optimizer)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: ran.append("clip"))
     model = small_model(p.config.policy, small_tokenizer(), seed=0)
     rows = 4 * (1 + 1.17 / 2)
     assert cpu.training(p, model) == pytest.approx(3 * (rows * 1000 + 2 * 100) + 4 * 10 + rows * 1)
-    assert cpu.prefill(p, model) == 100 / 2  # two prompts at once
+    assert ran == ["reference"]  # the last
+    monkeypatch.setattr(cpu, "median_seconds", lambda work: float(work().logits.numel()))
+    assert cpu.prefill(p, model) == 2 * 30 / 2  # two prompts at once, a word list of 30 after each
 
 
 def test_a_timed_pass_is_one_of_the_rollouts(monkeypatch):
@@ -112,10 +124,11 @@ def test_a_timed_pass_is_one_of_the_rollouts(monkeypatch):
         "--trainer.precision bf16 --erasure.fraction 0",
         "--trainer.strategy deepspeed_zero2 --trainer.precision bf16 --train.grad_clip 0",
         "--rollout.lanes 3 --rollout.segments 1 --rollout.segment_tokens 4 --erasure.baseline batch",
-        "--rollout.segments 8 --rollout.segment_tokens 126",  # as long as the model reads
+        "--rollout.segments 1 --rollout.segment_tokens 1012",  # as long as the model reads
     ],
 )
 def test_odd_settings_are_timed_too(flags, monkeypatch):
+    """None is refused, fails, or takes no time."""
     monkeypatch.setattr(cpu, "TOGETHER", 1e-3)
     found = cpu.pace(paper("tiny", f"--train.prompts 2 --rollout.group_size 4 --train.micro_rows 2 {flags}"))
     assert found.decoding > 0 and found.prompt > 0 and found.training > 0
@@ -132,12 +145,18 @@ def test_where_a_run_does_not_fit_nothing_is_timed(monkeypatch):
     assert "not estimated: it does not fit" in text and "on this CPU" not in text
 
 
+def test_where_the_run_would_use_a_gpu_the_cpu_is_not_timed(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "set --trainer.gpu_gib" in seconds.untimed(paper("tiny"), fits=True)
+    assert seconds.untimed(paper("8b"), fits=True) == ""
+
+
 @pytest.mark.slow
 def test_the_plan_of_a_small_run_is_timed_here(tmp_path):
     flags = ("--model=tiny", "--plan", *SMALL.split())
-    found = json.loads(command("fit", *flags, "--json", cwd=tmp_path).stdout)
+    found = json.loads(command("fit", *flags, "--json", cwd=tmp_path, CUDA_VISIBLE_DEVICES="").stdout)
     spent = found["seconds"]
     assert found["fits"] and spent["rollout"] > 0 and spent["training"] > 0
     assert spent["run"] == pytest.approx(30 * (spent["rollout"] + spent["training"]))
-    text = command("fit", *flags, cwd=tmp_path).stdout
+    text = command("fit", *flags, cwd=tmp_path, CUDA_VISIBLE_DEVICES="").stdout
     assert "a step, rollout" in text and "for 30 steps" in text and "on this CPU just now" in text
