@@ -33,6 +33,7 @@ def imports_of(path: Path) -> set[str]:
 
 
 def imports_in(tree: ast.AST) -> set[str]:
+    """Every module of the package that a piece of code imports."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

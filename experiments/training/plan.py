@@ -19,7 +19,7 @@ from replication.cli import load_run
 from replication.config import Config
 from replication.errors import Parser, UserError, run_command
 from replication.planning import memory, seconds
-from replication.planning.memory import Plan
+from replication.planning.plan import Plan
 from replication.planning.sizes import sizes_of
 from replication.policy import load_policy, small_model, small_tokenizer, use_machine
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from replication.credit.allocation import answer_attention
-from replication.planning.memory import Plan
 from replication.planning.pace import Pace
+from replication.planning.plan import Plan
 from replication.planning.sizes import random_model
 from replication.rollout.engine import prompt_room, roll_out
 from replication.training.logprobs import completion_logp

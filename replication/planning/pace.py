@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from replication.planning.memory import Plan, kv_token
+from replication.planning.memory import kv_token
+from replication.planning.plan import Plan
 
 BANDWIDTH_SHARE = 0.5  # of a GPU's memory bandwidth while decoding; vLLM reaches 0.53 to 0.70 with Qwen3-8B
 FLOPS_SHARE = 0.35  # of its peak while training

@@ -9,7 +9,8 @@ from typing import Any
 
 from replication.config import Config, PolicyConfig
 from replication.planning import seconds
-from replication.planning.memory import PROMPT, SMALL_PROMPT, Memory, Plan, available, fits, host_memory, memory, peak
+from replication.planning.memory import Memory, available, fits, host_memory, memory, peak
+from replication.planning.plan import PROMPT, SMALL_PROMPT, Plan
 from replication.planning.remedies import remedies, roomiest
 from replication.planning.sizes import sizes_of
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from replication.errors import UserError
-from replication.planning.memory import Plan, fits
+from replication.planning.memory import fits
+from replication.planning.plan import Plan
 from replication.training.machine import check_settings
 
 Change = dict[str, Any]  # "section.key" -> value, as flags of the command

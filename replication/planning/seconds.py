@@ -7,8 +7,8 @@ import math
 import torch
 
 from replication.planning import cpu
-from replication.planning.memory import AGAIN, Plan
 from replication.planning.pace import BANDWIDTH_SHARE, FLOPS_SHARE, LAUNCH, gpu, gpu_pace
+from replication.planning.plan import AGAIN, Plan
 
 
 def step_seconds(p: Plan, sampled: float, passes: float) -> dict[str, float]:

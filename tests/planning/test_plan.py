@@ -8,25 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 from commands import command
+from plans import SMALL, paper
 
 from experiments.training import measure
 from experiments.training.plan import compare, settings
 from replication.config import PolicyConfig, TrainerConfig
 from replication.errors import UserError
 from replication.planning import memory
-from replication.planning.memory import Plan
-from replication.planning.page import adapters_of, findings, page, plan_of
+from replication.planning.page import adapters_of, findings, page
+from replication.planning.plan import Plan
 from replication.planning.remedies import change, remedies
 from replication.planning.sizes import sizes_of
 from replication.policy import small_model, small_tokenizer
 from replication.training.machine import check_settings
 
 ROOT = Path(__file__).parents[2]
-SMALL = "--train.prompts 4 --rollout.group_size 8 --rollout.max_rows 16 --train.micro_rows 8"
-
-
-def paper(model: str, flags: str = "") -> Plan:
-    return plan_of(settings(model, flags))
 
 
 @pytest.fixture(scope="module")

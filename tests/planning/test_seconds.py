@@ -5,18 +5,11 @@ import json
 import pytest
 import torch
 from commands import command
+from plans import SMALL, paper
 
-from experiments.training.plan import settings
 from replication.planning import cpu, pace, seconds
-from replication.planning.memory import Plan
-from replication.planning.page import findings, page, plan_of, times, times_page
+from replication.planning.page import findings, page, times, times_page
 from replication.policy import small_model, small_tokenizer
-
-SMALL = "--train.prompts 4 --rollout.group_size 8 --rollout.max_rows 16 --train.micro_rows 8"
-
-
-def paper(model: str, flags: str = "") -> Plan:
-    return plan_of(settings(model, flags))
 
 
 def test_attempts_at_a_segment_by_hand():
