@@ -1,8 +1,9 @@
-"""`python -m replication.check`: the gate. Holds reports/metrics.json against reports/reference.json, by intervals.
+"""`python -m replication.check`: the gate. Holds reports/metrics.json and study.json against reports/reference.json.
 
-A row of the small default passes where the mean lies in the recorded interval, or where a difference has the recorded
-sign beyond its interval. A row of the paper that was not run says so, and never passes. Metrics that are older than the
-code and settings they came from fail, and so does a reference that was edited. Exit code 0: passed, 1: failed.
+A metric of the small default passes where its mean lies in the range that runs on several machines and with several
+seeds span; a claim of the README where its difference has the sign beyond its interval; a comparison of the study where
+its verdict is the recorded one. A row of the paper that was not run says so, and never passes. Metrics that are older
+than the code and settings they came from fail, and so does a reference that was edited. Exit code 0: passed, 1: failed.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections import Counter
 from pathlib import Path
 
 from replication.errors import Parser, run_command
-from replication.gate.judge import FAILED, MISSING, NOT_RUN, OK, REPRODUCED, judge_claim, judge_default
-from replication.gate.reference import is_sealed, read_json, read_reference, record
+from replication.gate.judge import FAILED, MISSING, NOT_RUN, OK, REPRODUCED, judge_claim, judge_default, judge_study
+from replication.gate.record import record
+from replication.gate.reference import is_sealed, read_json, read_reference
 from replication.gate.stale import stale_stages
 
 STALE = "STALE"
@@ -25,26 +27,30 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, default=Path("reports/reference.json"))
     parser.add_argument("--pipeline", type=Path, default=Path("dvc.yaml"), help="whose output the metrics are")
     parser.add_argument("--any-age", action="store_true", help="metrics from elsewhere: do not ask what they came from")
-    parser.add_argument("--record", action="store_true", help="take the small default's intervals from the metrics")
-    parser.add_argument(
-        "--study", type=Path, default=Path("reports/study"), help="where --record reads how much warm starts differ"
-    )
+    parser.add_argument("--record", action="store_true", help="take what is expected from --runs and --study")
+    parser.add_argument("--runs", type=Path, default=Path("reports/machines.json"), help="for --record")
+    parser.add_argument("--study", type=Path, default=Path("reports/study.json"), help="the study's summary")
+    parser.add_argument("--verbose", action="store_true", help="also list the rows that passed")
     arguments = parser.parse_args()
-    metrics, reference = read_json(arguments.metrics), read_reference(arguments.reference)
-    stale = [] if arguments.any_age else stale_stages(arguments.metrics, arguments.pipeline)
-    if arguments.record and not stale:
-        record(arguments.reference, reference, metrics, arguments.study)
-        print(f"recorded {len(reference['default'])} rows in {arguments.reference}")
+    reference = read_reference(arguments.reference)
+    if arguments.record:
+        count = record(arguments.reference, reference, arguments.runs, arguments.study)
+        print(f"recorded {count} rows in {arguments.reference}")
         return
+    metrics, study = read_json(arguments.metrics), read_json(arguments.study)
+    stale = [] if arguments.any_age else stale_stages(arguments.metrics, arguments.pipeline)
 
     rows = [(STALE, cause, "run `make repro`") for cause in stale]
     if not is_sealed(reference):
         rows.append((FAILED, f"{arguments.reference} was edited", "restore it with git"))
-    rows += [judge_default(metrics, row) for row in reference["default"]]
+    rows += [judge_default(metrics, row) for row in (*reference["claims"], *reference["default"])]
+    rows += [judge_study(study, row) for row in reference["study"]]
     for claim in dict.fromkeys(row["claim"] for row in reference["paper"]):
         rows += judge_claim(metrics, [row for row in reference["paper"] if row["claim"] == claim])
+    claims = {row["what"] for row in reference["claims"]}
     for verdict, what, text in rows:
-        print(f"{verdict:14s} {what}: {text}")
+        if verdict != OK or what in claims or arguments.verbose:
+            print(f"{verdict:14s} {what}: {text}")
     count = Counter(verdict for verdict, _, _ in rows)
     failed = count[FAILED] + count[MISSING] + count[STALE]
     passed = count[OK] + count[REPRODUCED]

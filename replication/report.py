@@ -15,7 +15,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from replication.reporting.figures import learning_curves
-    from replication.reporting.page import head, model_metrics, model_section
+    from replication.reporting.metrics import model_metrics
+    from replication.reporting.page import head, model_section
     from replication.reporting.results import read_arms
 
     models = read_arms(arguments.runs)

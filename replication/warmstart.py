@@ -11,11 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from replication.cli import load_run
-from replication.config import Config
+from replication.config import Config, WarmstartConfig
 from replication.errors import UserError, run_command
 from replication.outputs import check_output, output_folder
 
 MARK = "warmstart.json"  # every warm start holds it
+
+
+def learning_rate(step: int, settings: WarmstartConfig) -> float:
+    """The learning rate of a step, as a share of `settings.lr`: up over 20 steps, then constant over the clean steps,
+    then down to `lr_end` over the noisy ones."""
+    left = (settings.clean_steps + settings.noisy_steps - 1 - step) / max(1, settings.noisy_steps)
+    return min(0.05 + 0.95 * step / 20, 1.0, settings.lr_end + (1 - settings.lr_end) * left)
 
 
 def warm_start(config: Config) -> tuple[Any, Any, float]:
@@ -38,7 +45,7 @@ def warm_start(config: Config) -> tuple[Any, Any, float]:
     model = small_model(config.policy, tokenizer, seed_for(settings.seed, "weights")).train()
     total = settings.clean_steps + settings.noisy_steps
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, betas=(0.9, 0.95), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, 1.0, total_iters=20)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, settings))
     data = config.data
     used = data.train_problems + data.heldout_problems  # the first ones are trained on by RL and held out
     count = min(4096, task.available(data.steps) - used)

@@ -109,7 +109,10 @@ class WarmstartConfig:
     batch: int = 64
     """Examples a step"""
     lr: float = 4e-3
-    """Learning rate (AdamW, constant after a warm-up of 20 steps)"""
+    """Learning rate (AdamW) after a warm-up of 20 steps; over the noisy steps it falls linearly to lr_end of it"""
+    lr_end: float = 0.02
+    """Share of the learning rate at the last noisy step. At a constant rate rounding alone decides what the last steps
+    make of the policy, and each processor rounds otherwise"""
     seed: int = 0
     """Seed of the initial weights and of the order and errors of the examples"""
 
@@ -119,3 +122,4 @@ class WarmstartConfig:
         require(0 <= self.noise <= 1, "warmstart.noise", self.noise, "between 0 and 1")
         require(self.batch > 0, "warmstart.batch", self.batch, "a positive whole number")
         require(self.lr > 0, "warmstart.lr", self.lr, "a positive number")
+        require(0 < self.lr_end <= 1, "warmstart.lr_end", self.lr_end, "above 0 and at most 1")

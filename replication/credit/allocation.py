@@ -36,6 +36,20 @@ def allocation_weights(mass: Tensor, tokens: Tensor, present: Tensor, tau: float
     return (share * present.sum(1, keepdim=True)).masked_fill(~present, 0.0)
 
 
+def allocation_spread(shares: Tensor, present: Tensor) -> Tensor:
+    """How unevenly the c_n share a completion's reward: their root mean square distance from 1. [O], a diagnostic
+
+    Args:
+        shares: [R, N] c_n, 0 where absent.
+        present: [R, N] boolean, the completion has the segment.
+
+    Returns:
+        [R], 0 for a uniform allocation.
+    """
+    deviation = (shares - 1).masked_fill(~present, 0.0)
+    return (deviation.square().sum(1) / present.sum(1)).sqrt()
+
+
 @torch.no_grad()
 def answer_attention(model: Any, ids: Tensor, query_start: Tensor, query_end: Tensor) -> Tensor:
     """Attention of the last layer from the tokens of the last segment to every token before them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -12,9 +14,15 @@ from replication.credit.reward import overlong_penalty
 from replication.rollout.trace import Rollout
 
 
-def assign_credit(
-    settings: CreditConfig, rollout: Rollout, correct: Tensor, mass: Tensor | None
-) -> tuple[Tensor, Tensor]:
+class Credit(NamedTuple):
+    """What every segment earns."""
+
+    members: Tensor  # [R, N] advantages of the segments
+    erased: Tensor  # [P, N] that of an erased attempt at the segment, 0 unless erased attempts are negatives
+    shares: Tensor  # [R, N] c_n: the part of the completion's reward that each segment gets, 0 where absent
+
+
+def assign_credit(settings: CreditConfig, rollout: Rollout, correct: Tensor, mass: Tensor | None) -> Credit:
     """Advantages of every segment and of every erased attempt at it.
 
     Args:
@@ -22,9 +30,6 @@ def assign_credit(
         rollout: R = P * G completions of at most N segments.
         correct: [P, G] verdicts, 1 or 0.
         mass: [R, N] the answer's attention mass on each segment; None where nothing is allocated by attention.
-
-    Returns:
-        [R, N] advantages of the segments, and [P, N] that of an erased attempt (0 unless they are negatives).
     """
     (p, g), n = correct.shape, rollout.erasures.shape[1]
     longest = rollout.tokens.shape[1]
@@ -32,14 +37,14 @@ def assign_credit(
     reward = correct + penalty.view(p, g)
     present = torch.arange(n, device=correct.device) < rollout.segments[:, None]  # [R, N]
     erasures = rollout.erasures.view(p, g, n)
+    shares = present.float()  # c_n = 1
     if settings.advantage == "group":
         per_row = group_advantage(reward, settings.eps, settings.scale).view(-1, 1).expand(-1, n)
         members, erased = per_row.view(p, g, n), reward.new_zeros(p, n)
     else:
-        weights = present.float()  # c_n = 1
         if mass is not None:
-            weights = allocation_weights(mass, rollout.start.diff(dim=1), present, settings.tau)
-        returns = (reward.view(-1, 1) * weights).view(p, g, n)
+            shares = allocation_weights(mass, rollout.start.diff(dim=1), present, settings.tau)
+        returns = (reward.view(-1, 1) * shares).view(p, g, n)
         negatives = erasures.sum(1) if settings.negatives else None
         members, erased = segment_advantage(
             returns, present.view(p, g, n), reward, settings.eps, settings.scale, negatives
@@ -48,4 +53,4 @@ def assign_credit(
         erasable = rollout.erasable.view(p, g)
         rate = acceptance_rate(erasures, present.view(p, g, n), erasable)
         members = torch.where(erasable[..., None], members * rate[:, None], members)
-    return members.reshape(-1, n), erased
+    return Credit(members.reshape(-1, n), erased, shares)

@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from replication.evaluation.statistics import Interval, claim_verdict
+from replication.evaluation.statistics import Interval, claim_verdict, verdict
 from replication.gate.reference import Row, look_up
 
 OK, FAILED, MISSING, NOT_RUN = "ok", "FAILED", "MISSING", "not run"
 REPRODUCED, NOT_REPRODUCED, UNDERPOWERED = "reproduced", "not reproduced", "underpowered"
+WIDTH = 0.01  # an interval of less than twice this is never too wide
+
+
+def sign_holds(interval: Interval, sign: int) -> bool:
+    """Whether a difference has its sign beyond doubt: its whole interval lies on that side of 0."""
+    return interval.low > 0 if sign > 0 else interval.high < 0
+
+
+def study_word(gain: Interval) -> str:
+    """Whether something pays, by its interval."""
+    return "yes" if gain.low > 0 else "no" if gain.high < 0 else "undecided"
 
 
 def judge_default(metrics: Any, row: Row) -> tuple[str, str, str]:
-    """Verdict, name and figures of a row of the small default: a mean in its interval, or a sign beyond doubt."""
+    """Verdict, name and figures of a row of the small default: a claim with its sign, or a metric with its range."""
     found = look_up(metrics, row)
     if found is None:
         return MISSING, row["what"], "not in the metrics"
@@ -21,18 +32,24 @@ def judge_default(metrics: Any, row: Row) -> tuple[str, str, str]:
     if not interval.low <= interval.mean <= interval.high:
         return FAILED, row["what"], f"{interval} is no interval around its mean"
     if "sign" in row:
-        beyond = interval.low > 0 if row["sign"] > 0 else interval.high < 0
-        return (
-            OK if beyond else FAILED,
-            row["what"],
-            f"{interval}, expected {'above' if row['sign'] > 0 else 'below'} 0",
-        )
-    if not {"low", "high"} <= row.keys():
-        return FAILED, row["what"], "nothing is recorded: run `python -m replication.check --record`"
-    if interval.high - interval.low > 2 * (row["high"] - row["low"]):
-        return FAILED, row["what"], f"{interval} is far wider than the recorded [{row['low']:.3f}, {row['high']:.3f}]"
+        wanted = f"{interval}, expected {'above' if row['sign'] > 0 else 'below'} 0"
+        return OK if sign_holds(interval, row["sign"]) else FAILED, row["what"], wanted
+    if interval.high - interval.low > 2 * max(row["widest"], WIDTH):
+        return FAILED, row["what"], f"{interval} is far wider than the widest recorded, {row['widest']:.3f}"
+    if (word := verdict(interval)) != row.get("verdict", word):
+        return FAILED, row["what"], f"{interval} is {word}, recorded {row['verdict']}"
     inside = row["low"] <= interval.mean <= row["high"]
     return OK if inside else FAILED, row["what"], f"{interval.mean:.3f}, recorded [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def judge_study(summary: Any, row: Row) -> tuple[str, str, str]:
+    """Verdict, name and figures of a comparison of the study."""
+    try:
+        interval = Interval(**summary[row["task"]][row["arm"]][row["metric"]])
+    except (KeyError, TypeError):
+        return MISSING, row["what"], "not in the study"
+    word = study_word(interval)
+    return OK if word == row["verdict"] else FAILED, row["what"], f"{interval} is {word}, recorded {row['verdict']}"
 
 
 def judge_claim(metrics: Any, rows: Sequence[Row]) -> list[tuple[str, str, str]]:

@@ -12,12 +12,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from replication.reporting.metrics import training_tokens
 from replication.reporting.results import Arm
-
-
-def training_tokens(arm: Arm) -> np.ndarray:
-    """[S, steps] tokens generated up to and with each step: kept, erased, and put aside by dynamic sampling."""
-    return np.cumsum(np.array([[row["generated_tokens"] for row in rows] for rows in arm.history]), axis=1)
 
 
 def learning_curves(arms: Sequence[Arm], path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from replication.credit.advantage import acceptance_rate
+from replication.credit.allocation import allocation_spread
 from replication.objectives.losses import kl_k3
 from replication.objectives.objective import TokenLoss
 from replication.rollout.trace import Rollout
@@ -72,6 +73,12 @@ class StepMetrics:
         for name, members in (("reward_erasable", rollout.erasable), ("reward_plain", ~rollout.erasable)):
             if members.any():
                 self.add(name, reward.flatten()[members].sum(), members.sum())
+
+    def add_shares(self, rollout: Rollout, shares: Tensor) -> None:
+        """Add how unevenly the [R, N] shares c_n divide the reward over the segments."""
+        present = torch.arange(shares.shape[1], device=shares.device) < rollout.segments[:, None]
+        spread = allocation_spread(shares, present)
+        self.add("allocation_spread", spread.sum(), len(spread))
 
     def reduce(self, strategy: Any) -> dict[str, float]:
         """Means over all processes, by name."""

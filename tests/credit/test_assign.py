@@ -38,51 +38,51 @@ def close(a, b):
 
 
 def test_group_advantages_are_equal_over_a_completion():
-    got, erased = assign_credit(CreditConfig(advantage="group", scale="none"), rollout(), CORRECT, None)
+    got, erased, _ = assign_credit(CreditConfig(advantage="group", scale="none"), rollout(), CORRECT, None)
     close(got, [[1 / 3, 1 / 3], [-2 / 3, -2 / 3], [1 / 3, 1 / 3]])
     assert (erased == 0).all()
 
 
 def test_attention_shares_the_reward_of_a_completion():
     """Densities 0.05 and 0.15 share the first member's two rewards as 0.5 and 1.5; the third has one segment."""
-    got, _ = assign_credit(CreditConfig(scale="none"), rollout(), CORRECT, MASS)
+    got, *_ = assign_credit(CreditConfig(scale="none"), rollout(), CORRECT, MASS)
     close(got, [[0.0, 0.75], [-0.5, -0.75], [0.5, 0.0]])
 
 
 def test_tau_evens_the_shares():
     """At tau 2 the densities 0.05 and 0.15 share as 1 to the root of 3."""
-    got, _ = assign_credit(CreditConfig(scale="none", tau=2.0), rollout(), CORRECT, MASS)
+    got, *_ = assign_credit(CreditConfig(scale="none", tau=2.0), rollout(), CORRECT, MASS)
     first, second = 2 / (1 + 3**0.5), 2 * 3**0.5 / (1 + 3**0.5)
     mean = (first + 1) / 3
     close(got, [[first - mean, second / 2], [-mean, -second / 2], [1 - mean, 0.0]])
 
 
 def test_uniform_allocation_ignores_attention():
-    got, _ = assign_credit(CreditConfig(scale="none", allocation="uniform"), rollout(), CORRECT, None)
+    got, *_ = assign_credit(CreditConfig(scale="none", allocation="uniform"), rollout(), CORRECT, None)
     close(got, [[1 / 3, 0.5], [-2 / 3, -0.5], [1 / 3, 0.0]])
 
 
 def test_negatives_lower_the_mean_of_their_segment():
     settings = CreditConfig(scale="none", allocation="uniform", negatives=True)
-    got, erased = assign_credit(settings, rollout(), CORRECT, None)
+    got, erased, _ = assign_credit(settings, rollout(), CORRECT, None)
     close(got, [[2 / 3, 0.5], [-1 / 3, -0.5], [2 / 3, 0.0]])  # mean of 1, 0, 1 and three erased zeros: 1/3
     close(erased, [[-1 / 3, 0.0]])
 
 
 def test_acceptance_weighs_the_erasing_members_only():
     settings = CreditConfig(scale="none", allocation="uniform", acceptance=True)
-    got, _ = assign_credit(settings, rollout(), CORRECT, None)
+    got, *_ = assign_credit(settings, rollout(), CORRECT, None)
     rate = 2 / 5  # two accepted, three erased
     close(got, [[rate / 3, 0.5], [-2 / 3, -0.5], [rate / 3, 0.0]])
 
 
 def test_overlong_completions_lose_reward():
     settings = CreditConfig(advantage="group", scale="none", overlong_buffer=0.5, overlong_penalty=0.6)
-    got, _ = assign_credit(settings, rollout(), CORRECT, None)
+    got, *_ = assign_credit(settings, rollout(), CORRECT, None)
     close(got[:, 0], [0.4 - 0.8 / 3, -0.6 - 0.8 / 3, 1.0 - 0.8 / 3])  # rewards 0.4, -0.6, 1.0
 
 
 def test_overlong_completions_lose_reward_in_every_segment():
     settings = CreditConfig(scale="none", allocation="uniform", overlong_buffer=0.5, overlong_penalty=0.6)
-    got, _ = assign_credit(settings, rollout(), CORRECT, None)  # returns 0.4, -0.6, 1.0 in each segment they have
+    got, *_ = assign_credit(settings, rollout(), CORRECT, None)  # returns 0.4, -0.6, 1.0 in each segment they have
     close(got, [[0.4 - 0.8 / 3, 0.5], [-0.6 - 0.8 / 3, -0.5], [1.0 - 0.8 / 3, 0.0]])

@@ -62,7 +62,7 @@ def test_tokens_carry_the_advantage_of_their_segment_and_attempts_their_own(roll
     settings = {"allocation": "uniform", "negatives": True}
     seqs = sequences(rollout, 0, attempts=True)
     got = module(**settings).credit(rollout, seqs, CORRECT)
-    members, erased = assign_credit(CreditConfig(**settings), rollout, CORRECT, None)
+    members, erased, _ = assign_credit(CreditConfig(**settings), rollout, CORRECT, None)
     for row in range(6):
         for t in range(int(rollout.length[row])):
             n = max(i for i in range(int(rollout.segments[row])) if int(rollout.start[row, i]) <= t)

@@ -179,8 +179,8 @@ def test_the_answers_attention_shares_the_reward(rollout):
     made, seqs = module(), sequences(rollout, 0)
     got = made.credit(rollout, seqs, CORRECT)
     mass = made.answer_mass(rollout, seqs)
-    members, _ = assign_credit(CreditConfig(), rollout, CORRECT, mass)
-    even, _ = assign_credit(CreditConfig(), rollout, CORRECT, None)
+    members, *_ = assign_credit(CreditConfig(), rollout, CORRECT, mass)
+    even, *_ = assign_credit(CreditConfig(), rollout, CORRECT, None)
     assert not torch.allclose(members, even)
     for row, t in seqs.token_mask.nonzero().tolist():
         assert got[row, t] == members[row, t // 4]

@@ -1,0 +1,178 @@
+"""`make machines`: does the small default give the same numbers on other machines, and with other seeds?
+
+    python -m experiments.machines            prepare, warm start and evaluation of the untrained policies: minutes
+    python -m experiments.machines --full     the training as well: an hour on 2 cores; resumable
+    python -m experiments.machines --only avx2 default
+
+A machine is simulated by what decides how floating-point sums are rounded: the instructions that torch, MKL and oneDNN
+may use, and the number of threads. Each run has a folder of its own in .scratch/machines, with a copy of the code, and
+is DVC's `repro` of the whole pipeline there. The table has every metric with its spread; it is red, and the exit code
+1, where a run's mean lies outside the interval that reports/metrics.json gives. reports/machines.json keeps the table,
+and `python -m replication.check --record` takes the gate's ranges from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from replication.errors import Parser, UserError, run_command
+from replication.evaluation.statistics import Interval
+from replication.gate.record import intervals
+from replication.gate.reference import read_json
+
+ROOT = Path(__file__).parents[1]
+PLACES = Path(".scratch/machines")
+CPU = Path("/proc/cpuinfo")
+RED, PLAIN = "\033[31m", "\033[0m"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run the default: a simulated machine, other seeds, or another warm start."""
+
+    kind: str  # machine, seeds, or warm start: the gate's ranges come from the first two
+    env: dict[str, str] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0, 1, 2)  # of the training
+    warm_start: int = 0
+    threads: int = 1
+    needs: str = ""  # what the processor must have
+    trains: bool = True  # whether --full trains there
+
+
+VARIANTS = {
+    "avx512": Variant("machine", {"ATEN_CPU_CAPABILITY": "avx512"}, needs="avx512f"),
+    "avx2": Variant("machine", {"ATEN_CPU_CAPABILITY": "avx2"}, needs="avx2"),
+    "default": Variant("machine", {"ATEN_CPU_CAPABILITY": "default"}),
+    "mkl": Variant("machine", {"MKL_CBWR": "COMPATIBLE"}),
+    "onednn": Variant("machine", {"ONEDNN_MAX_CPU_ISA": "SSE41"}, trains=False),
+    "threads": Variant("machine", threads=2, trains=False),
+    "seeds345": Variant("seeds", seeds=(3, 4, 5)),
+    "seeds678": Variant("seeds", seeds=(6, 7, 8)),
+    "warmstart1": Variant("warm start", warm_start=1, trains=False),
+    "warmstart2": Variant("warm start", warm_start=2, trains=False),
+}
+Table = dict[str, dict[str, Interval]]  # metric -> run -> interval
+
+
+def can_run(variant: Variant) -> bool:
+    """Whether this processor has the instructions that the variant asks for."""
+    return not variant.needs or (CPU.exists() and variant.needs in CPU.read_text().split())
+
+
+def settings_of(variant: Variant, full: bool) -> dict[str, Any]:
+    """params.yaml as the variant has it."""
+    params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["matrix"]["seeds"] = list(variant.seeds)
+    if not full:
+        params["matrix"]["models"] = []
+    for name in params["matrix"]["bases"]:
+        model = params["models"][name] = json.loads(json.dumps(params["models"][name]))  # anchors are shared
+        model["policy"]["cpu_threads"] = variant.threads
+        model["warmstart"]["seed"] = variant.warm_start
+    return params
+
+
+def set_up(place: Path, params: dict[str, Any]) -> None:
+    """A folder with the code, the pipeline and the settings, where DVC can run."""
+    (place / "runs/train").mkdir(parents=True, exist_ok=True)  # the report asks for it, though nothing be trained
+    shutil.rmtree(place / "replication", ignore_errors=True)
+    shutil.copytree(ROOT / "replication", place / "replication", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", place)
+    (place / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    if not (place / ".dvc").exists():
+        subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=place, check=True)
+
+
+def run(name: str, full: bool) -> dict[str, Any]:
+    """Run the pipeline of a variant, or what is left of it, and return its metrics.
+
+    Raises:
+        UserError: it failed; its log says why.
+    """
+    variant, place = VARIANTS[name], PLACES / name
+    set_up(place, settings_of(variant, full))
+    env = {**os.environ, **variant.env, "PYTHONPATH": str(place.resolve()), "DVC_NO_ANALYTICS": "1"}
+    env["DVC_SITE_CACHE_DIR"] = str((place / ".scratch/dvc").resolve())
+    print(f"{name}: started, log in {place / 'log'}", flush=True)
+    with (place / "log").open("w") as log:
+        command = [sys.executable, "-m", "dvc", "repro"]
+        done = subprocess.run(command, cwd=place, env=env, stdout=log, stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise UserError(f"{name}: dvc repro failed, see {place / 'log'}; the same command goes on")
+    print(f"{name}: done", flush=True)
+    return dict(read_json(place / "reports/metrics.json"))
+
+
+def table_of(metrics: dict[str, dict[str, Any]]) -> Table:
+    """Metric -> run -> interval, from each run's metrics."""
+    table: Table = {}
+    for name, found in metrics.items():
+        for path, interval in intervals(found):
+            table.setdefault("/".join(path), {})[name] = interval
+    return table
+
+
+def page(table: Table, report: dict[str, Interval]) -> tuple[str, int]:
+    """The table as text, and in how many of its rows some run's mean lies outside the report's interval."""
+    width, red = max(map(len, table)), 0
+    lines = [f"{'metric':{width}}  {'the report':24}  least   most    spread"]
+    for name, row in table.items():
+        means = {run: interval.mean for run, interval in row.items()}
+        told = report.get(name)
+        outside = [run for run, mean in means.items() if told and not told.low <= mean <= told.high]
+        red += bool(outside)
+        least, most = min(means.values()), max(means.values())
+        line = f"{name:{width}}  {told or 'not in the report'!s:24}  {least:<6.3f}  {most:<6.3f}  {most - least:.3f}"
+        lines.append(f"{RED}{line}  outside: {', '.join(outside)}{PLAIN}" if outside else line)
+    return "\n".join(lines), red
+
+
+def write(path: Path, table: Table, runs: Sequence[str]) -> None:
+    """Keep the table, a line a metric."""
+    about = [f'  "{name}": {json.dumps(vars(VARIANTS[name]))}' for name in runs]
+    rows = [
+        f'  "{metric}": {json.dumps({run: [round(number, 5) for number in row[run]] for run in row})}'
+        for metric, row in table.items()
+    ]
+    text = '{"runs": {\n' + ",\n".join(about) + '\n},\n"metrics": {\n' + ",\n".join(rows) + "\n}}\n"
+    path.write_text(text)
+
+
+def main() -> None:
+    parser = Parser(prog="python -m experiments.machines", description=__doc__.split("\n")[0])
+    parser.add_argument("--full", action="store_true", help="train as well")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="RUN", help="some runs")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
+    parser.add_argument("--out", type=Path, default=None, help="the table, reports/machines.json with --full")
+    arguments = parser.parse_args()
+    names = [name for name in arguments.only if can_run(VARIANTS[name])]
+    for name in set(arguments.only) - {*names}:
+        print(f"{name}: this processor has no {VARIANTS[name].needs}")
+    with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
+        found = list(pool.map(lambda name: run(name, arguments.full and VARIANTS[name].trains), names))
+    table = table_of(dict(zip(names, found, strict=True)))
+    report = {"/".join(path): interval for path, interval in intervals(read_json(Path("reports/metrics.json")))}
+    text, red = page(table, report)
+    print(text)
+    out = arguments.out or (Path("reports/machines.json") if arguments.full else None)
+    if out:
+        write(out, table, names)
+    print(
+        f"{len(table)} metrics of {len(names)} runs: {red} outside the report's intervals" + (f" -> {out}" * bool(out))
+    )
+    sys.exit(1 if red else 0)
+
+
+if __name__ == "__main__":
+    run_command(main)
