@@ -103,6 +103,7 @@ def run(name: str, full: bool) -> dict[str, Any]:
     variant, place = VARIANTS[name], PLACES / name
     set_up(place, settings_of(variant, full))
     env = {**os.environ, **variant.env, "PYTHONPATH": str(place.resolve()), "DVC_NO_ANALYTICS": "1"}
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"  # dvc.yaml's `python` is this one
     env["DVC_SITE_CACHE_DIR"] = str((place / ".scratch/dvc").resolve())
     print(f"{name}: started, log in {place / 'log'}", flush=True)
     with (place / "log").open("w") as log:
@@ -160,7 +161,12 @@ def main() -> None:
     for name in set(arguments.only) - {*names}:
         print(f"{name}: this processor has no {VARIANTS[name].needs}")
     with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
-        found = list(pool.map(lambda name: run(name, arguments.full and VARIANTS[name].trains), names))
+        asked = [pool.submit(run, name, arguments.full and VARIANTS[name].trains) for name in names]
+        try:
+            found = [future.result() for future in asked]
+        except UserError:
+            pool.shutdown(cancel_futures=True)
+            raise
     table = table_of(dict(zip(names, found, strict=True)))
     report = {"/".join(path): interval for path, interval in intervals(read_json(Path("reports/metrics.json")))}
     text, red = page(table, report)
