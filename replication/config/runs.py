@@ -26,9 +26,11 @@ class TrainConfig:
     micro_rows: int = 128
     """Completions in one forward and backward pass: bounds activation memory, does not change the gradient"""
     lr: float = 1e-6
-    """Learning rate of AdamW, constant after the warm-up"""
+    """Learning rate of AdamW after the warm-up"""
     warmup: int = 0
     """Rollouts of linear learning-rate warm-up"""
+    lr_end: float = 1.0
+    """Share of the learning rate at the last rollout, to which it falls linearly after the warm-up; 1 is constant"""
     weight_decay: float = 0.0
     """AdamW's weight decay"""
     grad_clip: float = 1.0
@@ -54,6 +56,7 @@ class TrainConfig:
         for key in ("steps", "prompts", "minibatches", "epochs", "micro_rows", "checkpoint_every", "keep_checkpoints"):
             require(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "a positive whole number")
         require(self.lr > 0, "train.lr", self.lr, "a positive number")
+        require(0 < self.lr_end <= 1, "train.lr_end", self.lr_end, "above 0 and at most 1")
         for key in ("validate_problems", "validate_samples"):
             require(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "a positive whole number")
         require(0 <= self.max_truncated <= 1, "train.max_truncated", self.max_truncated, "between 0 and 1")

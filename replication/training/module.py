@@ -176,11 +176,13 @@ class E3RLModule(L.LightningModule):
         return (out.loss * batch.weight).sum()
 
     def set_learning_rate(self, step: int) -> None:
-        """Linear warm-up, then constant: a function of the step, so that a resumed run needs no scheduler."""
+        """A linear warm-up, then a linear fall to `lr_end`: a function of the step, so that a resumed run needs no
+        scheduler."""
         train = self.config.train
+        fallen = max(0, step - train.warmup) / max(1, train.steps - 1 - train.warmup)  # from 0 to 1
         optimizer: Any = self.optimizers()
         for group in optimizer.param_groups:
-            group["lr"] = train.lr * min(1.0, (step + 1) / (train.warmup + 1))
+            group["lr"] = train.lr * min(1.0, (step + 1) / (train.warmup + 1)) * (1 - (1 - train.lr_end) * fallen)
 
     def report(self, step: int) -> None:
         """Validate if it is time; reduce the step's metrics over processes, log them, and keep them."""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from replication.gate.record import RIVALS, STUDIED
+
 ROOT = Path(__file__).parents[2]
 DVC = {"DVC_NO_ANALYTICS": "1"}
 
@@ -15,11 +17,26 @@ METRICS = {
     "tiny": {"grpo": {"held": {"plain": {"avg": {"mean": 0.6, "low": 0.5, "high": 0.7}}}},
              "e3rl": {"held": {"plain": {"over_baseline": {"mean": -0.2, "low": -0.3, "high": -0.1}}}}},
 }  # fmt: skip
+RUNS = {  # what four runs found
+    "tiny/grpo/held/plain/avg": {"a": [0.6, 0.5, 0.7], "b": [0.56, 0.5, 0.6],
+                                 "c": [0.61, 0.5, 0.72], "d": [0.58, 0.5, 0.66]},
+    "tiny/e3rl/held/plain/over_baseline": {run: [-0.2, -0.3, -0.1] for run in "abcd"},
+}  # fmt: skip
+
+
+def alike(metric, interval, runs="abcd"):
+    return {metric: dict.fromkeys(runs, interval)}
+
+
 ROW = {"model": "tiny", "benchmark": "held", "mode": "plain"}
-DEFAULT = [
-    {**ROW, "what": "grpo", "algorithm": "grpo", "metric": "avg"},
-    {**ROW, "what": "e3rl trails", "algorithm": "e3rl", "metric": "over_baseline", "sign": -1},
-]
+CLAIMS = [{**ROW, "what": "e3rl trails", "algorithm": "e3rl", "metric": "over_baseline", "sign": -1}]
+STUDY = {
+    task: {
+        arm: {f"minus_{rival}_equal_tokens": {"mean": 0.1, "low": -0.1 * wide, "high": 0.2} for rival in RIVALS}
+        for arm, wide in zip(STUDIED, (1, -0.5, 0), strict=True)
+    }
+    for task in ("recurrence",)
+}
 CLAIM = {
     "claim": "gain, 4b",
     "algorithm": "e3rl",
@@ -32,7 +49,7 @@ PAPER = [
     {**CLAIM, "what": "erasure off", "model": "q4b", "mode": "plain", "metric": "over_baseline"},
     {**CLAIM, "what": "erasure on", "model": "q4b", "mode": "erased", "metric": "over_baseline"},
 ]
-STUDIED = {"samples": 100, "seeds": [{"plain": {"correct": [60, 60]}}, {"plain": {"correct": [58, 64]}}]}
+REFERENCE = {"claims": CLAIMS, "default": [], "study": [], "paper": PAPER}
 PIPELINE = """stages:
   report:
     cmd: python made.py
@@ -56,19 +73,20 @@ def check(place, *flags):
 @pytest.fixture
 def place(tmp_path):
     """A pipeline that was run, and its metrics recorded."""
-    (tmp_path / "reports/study/recurrence").mkdir(parents=True)
-    (tmp_path / "reports/study/recurrence/grpo.json").write_text(json.dumps(STUDIED))
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/study.json").write_text(json.dumps(STUDY))
+    (tmp_path / "reports/machines.json").write_text(json.dumps({"metrics": RUNS}))
     (tmp_path / "code.py").write_text("x = 1\n")
     (tmp_path / "params.yaml").write_text("level: 1\n")
     (tmp_path / "source.json").write_text(json.dumps(METRICS))
     (tmp_path / "made.py").write_text("open('reports/metrics.json', 'w').write(open('source.json').read())\n")
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
-    (tmp_path / "reports/reference.json").write_text(json.dumps({"default": DEFAULT, "paper": PAPER}))
+    (tmp_path / "reports/reference.json").write_text(json.dumps(REFERENCE))
     env = {**os.environ, **DVC, "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
     for argv in (["init", "--no-scm", "-q"], ["repro", "-q"]):
         subprocess.run([sys.executable, "-m", "dvc", *argv], cwd=tmp_path, env=env, check=True, capture_output=True)
     code, out, err = check(tmp_path, "--record")
-    assert (code, err) == (0, "") and "recorded 2 rows" in out
+    assert (code, err) == (0, "") and "recorded 11 rows" in out  # two metrics, nine comparisons
     return tmp_path
 
 
@@ -84,13 +102,20 @@ def moved(metrics):
 
 def test_the_gate_turns_red_on_each_and_is_green_otherwise(place):
     code, out, _ = check(place)
-    assert code == 0 and "gate: 2 ok, 0 failed, 1 of the paper not run" in out
+    assert code == 0 and "gate: 12 ok, 0 failed, 1 of the paper not run" in out
     assert "not run        gain, 4b: the paper's 0.05 [A], 2 readings" in out
+    assert "ok             e3rl trails" in out and "tiny, grpo" not in out
+    assert "ok             tiny, grpo, held, plain, avg: 0.600" in check(place, "--verbose")[1]
     reference, metrics = place / "reports/reference.json", place / "reports/metrics.json"
-    row = json.loads(reference.read_text())["default"][0]
-    # 0.6 -+ sqrt(2) hypot(0.1, t s): warm starts of 0.60 and 0.61 have s = 0.00707, and t is 12.706
-    assert (row["low"], row["high"]) == (0.4099, 0.7901)
-    whole = {path: path.read_text() for path in (reference, metrics, place / "code.py", place / "params.yaml")}
+    first, second = json.loads(reference.read_text())["default"]
+    assert (first["low"], first["high"], first["widest"]) == (0.51, 0.66, 0.22)  # 0.56 to 0.61, and as much again
+    assert (second["low"], second["high"], second["verdict"]) == (-0.21, -0.19, "not reproduced")
+    words = [row["verdict"] for row in json.loads(reference.read_text())["study"]]
+    assert words == ["undecided"] * 3 + ["yes"] * 3 + ["undecided"] * 3
+    whole = {
+        path: path.read_text()
+        for path in (reference, metrics, place / "reports/study.json", place / "code.py", place / "params.yaml")
+    }
 
     def red(word, *flags):
         code, out, _ = check(place, *flags)
@@ -99,23 +124,31 @@ def test_the_gate_turns_red_on_each_and_is_green_otherwise(place):
             path.write_text(text)
 
     edit(metrics, moved)
-    red("FAILED         grpo: 0.800, recorded [0.410, 0.790]", "--any-age")
+    red("FAILED         tiny, grpo, held, plain, avg: 0.800, recorded [0.510, 0.660]", "--any-age")
     edit(metrics, moved)
     red("STALE          reports/metrics.json modified since report ran: run `make repro`")
     edit(metrics, lambda m: m["tiny"].pop("grpo"))
-    red("MISSING        grpo", "--any-age")
+    red("MISSING        tiny, grpo", "--any-age")
     edit(metrics, lambda m: m["tiny"]["e3rl"]["held"]["plain"]["over_baseline"].update(low=-0.5, high=0.1, mean=-0.2))
     red("FAILED         e3rl trails", "--any-age")
-    edit(metrics, lambda m: m["tiny"]["grpo"]["held"]["plain"]["avg"].update(mean=0.75))
+    edit(
+        metrics, lambda m: m["tiny"]["e3rl"]["held"]["plain"]["over_baseline"].update(low=-0.35, high=0.025, mean=-0.2)
+    )
+    red("is underpowered, recorded not reproduced", "--any-age")
+    edit(place / "reports/study.json", lambda m: m["recurrence"]["e3rl"]["minus_grpo_equal_tokens"].update(low=0.01))
+    red("FAILED         study, recurrence: e3rl against grpo at equal tokens", "--any-age")
+    edit(place / "reports/study.json", lambda m: m["recurrence"].pop("e3rl"))
+    red("MISSING        study, recurrence: e3rl", "--any-age")
+    edit(metrics, lambda m: m["tiny"]["grpo"]["held"]["plain"]["avg"].update(mean=0.65, high=0.64))
     red("is no interval around its mean", "--any-age")
     edit(reference, lambda r: r["default"][0].update(low=0.0))
     red("FAILED         reports/reference.json was edited", "--any-age")
     edit(metrics, lambda m: m["tiny"]["grpo"]["held"]["plain"]["avg"].update(low=-9.0, high=9.0))
-    red("is far wider than the recorded", "--any-age")
+    red("is far wider than the widest recorded", "--any-age")
     edit(metrics, lambda m: m["tiny"]["grpo"]["held"]["plain"]["avg"].update(low=None))
-    red("MISSING        grpo", "--any-age")
+    red("MISSING        tiny, grpo", "--any-age")
     edit(reference, lambda r: r["default"][0].update(low=0.0))
-    code, _, err = check(place, "--record", "--any-age")
+    code, _, err = check(place, "--record")
     assert code == 2 and "was edited: restore it with git" in err
     reference.write_text(whole[reference])
     edit(reference, lambda r: r["paper"][0].update(resolution=9.0))
@@ -135,7 +168,7 @@ def test_the_gate_turns_red_on_each_and_is_green_otherwise(place):
 
 
 def test_another_run_inside_the_intervals_is_green(place):
-    edit(place / "reports/metrics.json", lambda m: m["tiny"]["grpo"]["held"]["plain"]["avg"].update(mean=0.65))
+    edit(place / "reports/metrics.json", lambda m: m["tiny"]["grpo"]["held"]["plain"]["avg"].update(mean=0.655))
     assert check(place, "--any-age")[0] == 0
 
 
@@ -170,14 +203,34 @@ def test_the_papers_rows(place, off, on, code, words):
     ("name", "text", "told"),
     [
         ("metrics.json", "{", "is not readable JSON"),
-        ("reference.json", "{}", "lacks rows"),
-        ("reference.json", '{"default": [{}], "paper": [{}]}', "default row 1: no what"),
+        ("reference.json", "{}", "lacks one of the groups"),
+        ("reference.json", json.dumps({**REFERENCE, "default": [{}]}), "default row 1: no what"),
+        ("study.json", "[", "is not readable JSON"),
     ],
 )
 def test_damaged_files_are_named(place, name, text, told):
     (place / "reports" / name).write_text(text)
     code, out, err = check(place)
     assert code == 2 and out == "" and name in err and told in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("runs", "told"),
+    [
+        (alike("tiny/grpo/held/plain/avg", [0.6, 0.5, 0.7], "abc"), "fewer than four runs of tiny/grpo"),
+        (
+            alike("tiny/e3rl/held/plain/over_baseline", [0, -1, 1]),
+            "'e3rl trails' does not hold in run a",
+        ),
+        (alike("tiny/grpo/held/plain/avg", [0.6, 0.5, 0.7]), "is of no recorded metric"),
+        ([], "is no table of runs"),
+    ],
+)
+def test_what_cannot_be_recorded(place, runs, told):
+    (place / "reports/machines.json").write_text(json.dumps({"metrics": runs} if runs else []))
+    before = (place / "reports/reference.json").read_text()
+    code, _, err = check(place, "--record")
+    assert code == 2 and told in err and (place / "reports/reference.json").read_text() == before
 
 
 def test_metrics_from_elsewhere_have_no_known_age(place):

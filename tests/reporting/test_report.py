@@ -31,7 +31,7 @@ def write_run(runs, algorithm, seed, correct, steps=2):
         return
     trained = runs / "train/toy" / algorithm / str(seed)
     trained.mkdir(parents=True)
-    row = {"generated_tokens": 75.0, "reward_plain": 0.5}
+    row = {"generated_tokens": 75.0, "reward": 0.5, "reward_plain": 0.5, "erasure_rate": 0.25, "groups_without_signal": 0.5}
     (trained / "history.jsonl").write_text("".join(json.dumps({**row, "step": s + 1.0}) + "\n" for s in range(steps)))
 
 
@@ -57,13 +57,17 @@ def test_numbers_of_the_report(reported):
     assert metrics["e3rl"]["held"]["plain"]["pass"]["mean"] == 0.75
     assert metrics["e3rl"]["held"]["plain"]["over_baseline"]["mean"] == 0.375 - 0.75
     assert metrics["e3rl"]["held"]["plain"]["gain_over_baseline"]["mean"] == -0.5
-    assert metrics["e3rl"]["held"]["erased"]["tokens"] == 15.0
+    assert metrics["e3rl"]["held"]["erased"]["tokens"]["mean"] == 15.0
+    assert metrics["untrained"]["held"]["erased"]["avg"] == {"mean": 1.0, "low": 0.025**0.5, "high": 1.0}
+    assert metrics["e3rl"]["training"]["rollouts"]["tokens"]["mean"] == 150.0
+    assert metrics["e3rl"]["training"]["rollouts"]["erasure_rate"] == {"mean": 0.25, "low": 0.25, "high": 0.25}
     assert metrics["e3rl"]["held"]["plain"]["over_baseline"]["gain"] == "underpowered"  # two problems, two seeds
     assert metrics["e3rl"]["held"]["plain"]["maj"]["mean"] == 0.5
     assert metrics["e3rl"]["average"]["plain"]["over_baseline"]["mean"] == -0.375
     assert metrics["e3rl"]["average"]["plain"]["gain_over_baseline"]["mean"] == -0.5
     assert "over_baseline" not in metrics["grpo"]["held"]["plain"]
     text = (reported / "report.md").read_text()
-    assert "| e3rl | 0.00 M | 0.375 [" in text and "0.250 / 0.500 |" in text
+    assert "| e3rl | plain | 0.375 [" in text and "0.250 / 0.500 |" in text
+    assert "| e3rl | 0.00 M | 0.500 | 0.250 | 0.500 | - |" in text
     assert "Not run: the paper's q4b and q8b" in text
     assert (reported / "figures/learning_curves_toy.png").stat().st_size > 10_000

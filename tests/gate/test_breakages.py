@@ -1,0 +1,182 @@
+"""The small default on a simulated machine, and errors planted in it: the gate is green on the one, red on the others.
+
+Each is run at full size, but for those of the training whose effect does not depend on its length.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import torch
+
+from replication import evaluate, fit
+from replication.cli import load_run
+from replication.config import EvaluateConfig
+from replication.credit import assign
+from replication.gate.judge import OK, judge_default
+from replication.grading.pool import Graded, Grader
+from replication.grading.verdict import Verdict
+from replication.reporting.metrics import model_metrics
+from replication.reporting.results import read_arm
+from replication.rollout import judge
+from replication.training import module, sampler
+
+ROOT = Path(__file__).parents[2]
+MACHINE = "default"  # of experiments.machines: torch without vector instructions
+REFERENCE = json.loads((ROOT / "reports/reference.json").read_text())
+METRICS = json.loads((ROOT / "reports/metrics.json").read_text())
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    """`make machines` for one machine: problems, warm starts and evaluations of the untrained policies."""
+    place = tmp_path_factory.mktemp("machines")
+    (place / "reports").symlink_to(ROOT / "reports")
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.machines", "--only", MACHINE, "--out", "table.json"],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    assert "0 outside the report's intervals" in done.stdout
+    return place / ".scratch/machines" / MACHINE
+
+
+@pytest.fixture
+def place(machine, tmp_path, monkeypatch):
+    """A folder with the machine's problems and warm start, to break things in."""
+    for name in ("data", "runs/warmstart", "params.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(machine / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def sample(algorithm="untrained", *flags):
+    """Evaluate the untrained policy or seed 0 of an algorithm as the pipeline does, and return its arm's metrics."""
+    trained = f"runs/train/tiny/{algorithm}/0"
+    argv = ["--model", "tiny", *flags, *(["--checkpoint", trained] if algorithm != "untrained" else [])]
+    run = load_run([*evaluate.SECTIONS, "grading"], argv, evaluate.OPTIONS)
+    evaluate.evaluate(run, Path(f"runs/evaluate/tiny/{algorithm}/0"))
+    return arm_metrics(algorithm)
+
+
+def train(algorithm, *flags):
+    """Train seed 0 of an algorithm."""
+    argv = ["--model", "tiny", "--algorithm", algorithm, "--out", f"runs/train/tiny/{algorithm}/0", *flags]
+    fit.train(load_run([*fit.SECTIONS, "grading"], argv, fit.OPTIONS))
+
+
+def arm_metrics(algorithm):
+    arm = read_arm(Path("runs"), "tiny", algorithm, ["0"])
+    return model_metrics([arm])[algorithm]
+
+
+def caught(model, algorithm, found):
+    """Names of the rows of the gate that are red, given the metrics of one arm in place of the committed ones."""
+    metrics = {**METRICS, model: {**METRICS[model], algorithm: found}}
+    rows = [row for row in (*REFERENCE["claims"], *REFERENCE["default"]) if row["algorithm"] == algorithm]
+    red = [judge_default(metrics, row)[1] for row in rows if judge_default(metrics, row)[0] != OK]
+    print(f"caught by {len(red)} rows: {'; '.join(red)}")
+    return red
+
+
+def row(algorithm, mode, metric, benchmark="heldout"):
+    return f"tiny, {algorithm}, {benchmark}, {mode}, {metric}"
+
+
+def test_the_gate_is_green_on_another_machine(machine):
+    found = json.loads((machine / "reports/metrics.json").read_text())
+    for model in ("tiny", "selfcheck"):
+        assert caught(model, "untrained", found[model]["untrained"]) == []
+
+
+def test_erasure_never_happens(place, monkeypatch):
+    monkeypatch.setattr(judge, "must_erase", lambda u, *_: torch.zeros_like(u, dtype=torch.bool))
+    red = caught("tiny", "untrained", sample())
+    assert {row("untrained", "erased", m) for m in ("avg", "lift", "tokens")} <= {*red}
+
+
+def test_erasure_at_random_at_the_same_rate(place, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    told = METRICS["tiny"]["untrained"]["heldout"]
+    rate = 1 - told["plain"]["tokens"]["mean"] / told["erased"]["tokens"]["mean"]  # of the attempts
+    monkeypatch.setattr(
+        judge, "must_erase", lambda u, theta, spent, cap, floor: torch.rand(len(u), generator=generator) < rate
+    )
+    assert row("untrained", "erased", "avg") in caught("tiny", "untrained", sample())
+
+
+def test_a_grader_that_accepts_everything(place, monkeypatch):
+    right = Graded(Verdict.CORRECT, "1", "", 0.0)
+    monkeypatch.setattr(Grader, "grade_many", lambda self, pairs, tolerances=None: [right] * len(pairs))
+    assert row("untrained", "plain", "avg") in caught("tiny", "untrained", sample())
+
+
+def test_an_evaluation_at_another_temperature(place, monkeypatch):
+    honest = EvaluateConfig.sampling
+    monkeypatch.setattr(EvaluateConfig, "sampling", lambda self, mode: (honest(self, mode)[0], 0.9))
+    assert row("untrained", "plain", "avg") in caught("tiny", "untrained", sample())
+
+
+def test_rollouts_at_another_temperature(place, monkeypatch):
+    roll_out = sampler.roll_out
+
+    def cooler(model, prompts, keys, rollout, *rest, **kwargs):
+        rollout.temperature, before = 0.9, rollout.temperature
+        try:
+            return roll_out(model, prompts, keys, rollout, *rest, **kwargs)
+        finally:
+            rollout.temperature = before
+
+    monkeypatch.setattr(sampler, "roll_out", cooler)
+    train("grpo", "--train.steps", "2", "--train.max_mismatch", "9")
+    assert row("grpo", "rollouts", "mismatch", "training") in caught("tiny", "grpo", training_alone("grpo"))
+
+
+def test_uniform_credit_where_attention_was_asked_for(place, monkeypatch):
+    """Accuracy cannot tell, since the advantage divides the allocation out again (docs/ledger.md): its spread can."""
+    monkeypatch.setattr(assign, "allocation_weights", lambda mass, tokens, present, tau: present.float())
+    train("e3rl", "--train.steps", "2")
+    assert row("e3rl", "rollouts", "allocation_spread", "training") in caught("tiny", "e3rl", training_alone("e3rl"))
+
+
+def test_advantages_of_the_wrong_sign(place, monkeypatch):
+    honest = module.assign_credit
+    monkeypatch.setattr(module, "assign_credit", lambda *a: (c := honest(*a))._replace(members=-c.members))
+    train("grpo")
+    assert row("grpo", "plain", "avg") in caught("tiny", "grpo", sample("grpo"))
+
+
+def test_a_training_that_does_nothing(place):
+    train("grpo", "--train.lr", "1e-30", "--train.steps", "2")
+    assert row("grpo", "plain", "avg") in caught("tiny", "grpo", sample("grpo"))
+
+
+def training_alone(algorithm):
+    """The committed metrics of an arm with those of the training that was just run."""
+    rows = [json.loads(line) for line in Path(f"runs/train/tiny/{algorithm}/0/history.jsonl").read_text().splitlines()]
+    found = json.loads(json.dumps(METRICS["tiny"][algorithm]))
+    for name, entry in found["training"]["rollouts"].items():
+        if name in rows[0]:
+            entry["mean"] = entry["low"] = entry["high"] = sum(r[name] for r in rows) / len(rows)
+    return found
+
+
+@pytest.mark.parametrize("pair", list(combinations(("grpo", "e3rl", "e3rl_mixed"), 2)), ids="-".join)
+def test_a_swapped_pair_of_arms(pair):
+    """One arm's checkpoint is evaluated as the other's."""
+    one, other = pair
+    red = []
+    for algorithm, from_ in ((one, other), (other, one)):
+        entry = {**METRICS["tiny"][algorithm], "heldout": METRICS["tiny"][from_]["heldout"]}
+        red += caught("tiny", algorithm, entry)
+    assert red
