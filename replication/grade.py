@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="JSON lines with the texts `gold` and `prediction`, or an evaluation")
     parser.add_argument("--out", type=Path, required=True, help="the same rows with verdict, answer, reason, seconds")
     parser.add_argument("--workers", type=int, default=2, help="processes for what text alone cannot decide")
-    parser.add_argument("--time-limit", type=float, default=1.0, help="seconds for one check")
+    parser.add_argument("--time-limit", type=float, default=1.0, help="CPU seconds for one check")
     options = parser.parse_args()
     if options.workers < 1:
         raise UserError(f"--workers {options.workers}: give at least 1")

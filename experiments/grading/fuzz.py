@@ -1,7 +1,7 @@
 """`make fuzz`: a hundred thousand generated and mutated answers: does anything hang, crash, leak, or grow?
 
 What it should show: every answer gets a verdict, no worker outlives the run, memory is flat, and a worker killed from
-outside (one every 20,000 answers) costs at most the verdict it was at.
+outside (one every 20,000 answers) costs no verdict.
 """
 
 from __future__ import annotations

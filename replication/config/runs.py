@@ -108,7 +108,7 @@ class GradingConfig:
     workers: int = 2
     """Worker processes for what plain text cannot decide, for each process that grades"""
     time_limit: float = 1.0
-    """Seconds of wall-clock for one check"""
+    """CPU seconds for one check; one that is stopped there is done once more, with three times as many"""
     memory_gib: float = 1.0
     """GiB of address space for one check"""
     max_no_answer: float = 0.9

@@ -10,15 +10,17 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from replication.config import GradingConfig
 from replication.grading.answer import extract_answer
 from replication.grading.client import Worker
-from replication.grading.verdict import Verdict, exact_verdict
+from replication.grading.verdict import Reply, Verdict, exact_verdict
 
 CACHED_PAIRS = 20_000
+
+Question = tuple[str, str | None, float | None]  # reference, answer, tolerance
 
 _CLOSED = "this Grader is closed: make a new one"
 
@@ -33,7 +35,7 @@ class Graded:
     reason: str
     """What decided (`exact`, `math-verify`, `cached`), or why nothing could."""
     seconds: float
-    """Time the decision took; waiting for a worker to start or to be free is not in it."""
+    """Wall-clock the decision took, both tries; waiting for a worker to start or to be free is not in it."""
 
     @property
     def reward(self) -> float:
@@ -48,7 +50,7 @@ class Grader:
     """
 
     def __init__(self, workers: int = 2, time_limit: float = 1.0, memory_limit: int = 1 << 30) -> None:
-        """`time_limit` in seconds of wall-clock and `memory_limit` in bytes of address space hold for each check."""
+        """`time_limit` in seconds of CPU time and `memory_limit` in bytes of address space hold for each check."""
         if workers < 1 or time_limit <= 0 or memory_limit <= 0:
             raise ValueError(
                 f"workers, time_limit and memory_limit must be positive: {workers, time_limit, memory_limit}"
@@ -74,6 +76,9 @@ class Grader:
     ) -> list[Graded]:
         """The verdicts on (gold, completion) pairs, in order; equal answers are checked once, on all workers.
 
+        A check that was stopped is done again when all others are, alone, by a fresh process and with three times the
+        time: nearness to the limit, other checks' leftovers and a killed worker decide nothing.
+
         Args:
             pairs: the reference answer and the completion.
             tolerances: absolute error that each answer may have, where its benchmark allows one.
@@ -84,12 +89,7 @@ class Grader:
         asked = [(gold, extract_answer(text), error) for (gold, text), error in zip(pairs, allowed, strict=True)]
         graded = {question: self._without_worker(*question) for question in dict.fromkeys(asked)}
         undecided = [question for question, done in graded.items() if done is None]
-        if len(undecided) == 1:
-            graded[undecided[0]] = self._with_worker(*undecided[0])
-        elif undecided:
-            with ThreadPoolExecutor(self.workers) as threads:
-                found = threads.map(lambda question: self._with_worker(*question), undecided)
-                graded.update(zip(undecided, found, strict=True))
+        graded.update(self._with_workers(undecided))
         return [result for question in asked if (result := graded[question]) is not None]
 
     @property
@@ -130,21 +130,35 @@ class Grader:
         verdict = exact_verdict(gold, answer, tolerance)
         return Graded(verdict, answer, "exact", time.perf_counter() - started) if verdict else None
 
-    def _with_worker(self, gold: str, answer: str | None, tolerance: float | None) -> Graded:
-        """The verdict of a worker process. What timed out is not remembered: the machine may have been busy."""
+    def _with_workers(self, questions: list[Question]) -> dict[Question, Graded]:
+        """The verdicts of the worker processes: all at once, then one by one those that were stopped."""
+        if len(questions) <= 1:
+            graded = {question: self._with_worker(question) for question in questions}
+        else:
+            with ThreadPoolExecutor(self.workers) as threads:
+                graded = dict(zip(questions, threads.map(self._with_worker, questions), strict=True))
+        for question, first in graded.items():
+            if first.verdict is Verdict.TIMED_OUT:
+                second = self._with_worker(question, again=True)
+                graded[question] = replace(second, seconds=first.seconds + second.seconds)
+        return graded
+
+    def _with_worker(self, question: Question, again: bool = False) -> Graded:
+        """The verdict of a worker process; remembered, where it would be the same at another time."""
+        gold, answer, tolerance = question
         assert answer is not None  # without one there is nothing to check, see _without_worker
         worker = self._take_worker()
         try:
-            verdict, reason = Verdict.TIMED_OUT, "the grading worker was killed as it started"
+            reply = Reply(Verdict.TIMED_OUT, "the grading worker was killed as it started", is_final=False)
             ready, started = worker.wait_until_ready(), time.perf_counter()
             if ready:
-                verdict, reason = worker.ask(gold, answer, tolerance)
-            graded = Graded(verdict, answer, reason, time.perf_counter() - started)
+                reply = worker.ask(gold, answer, tolerance, again)
+            graded = Graded(reply.verdict, answer, reply.reason, time.perf_counter() - started)
         finally:
             self._idle.put(worker)
-        if verdict is not Verdict.TIMED_OUT:
+        if reply.verdict is not Verdict.TIMED_OUT or (again and reply.is_final):
             with self._cache_lock:
-                self._cache[gold, answer, tolerance] = verdict
+                self._cache[question] = reply.verdict
                 if len(self._cache) > CACHED_PAIRS:
                     self._cache.popitem(last=False)
         return graded
@@ -175,7 +189,7 @@ class Grader:
         self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()  # so that a running worker goes first
         for _ in range(self.workers):
             self._idle.put(None)
-        self._cache: OrderedDict[tuple[str, str, float | None], Verdict] = OrderedDict()
+        self._cache: OrderedDict[Question, Verdict] = OrderedDict()
         self._cache_lock = threading.Lock()
 
 

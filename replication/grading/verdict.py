@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from fractions import Fraction
+from typing import NamedTuple
 
 from replication.grading.normalize import normalize, readings
 from replication.grading.numeral import MAX_DIGITS, read_number, same_number
@@ -25,6 +26,15 @@ class Verdict(StrEnum):
     WRONG = "wrong"
     NO_ANSWER = "no answer"
     TIMED_OUT = "timed out"
+
+
+class Reply(NamedTuple):
+    """What a worker says of one pair."""
+
+    verdict: Verdict
+    reason: str
+    is_final: bool = True
+    """False where the check was cut short by something that was not its own doing, so that it says nothing of it."""
 
 
 def exact_verdict(gold: str, answer: str, tolerance: float | None = None) -> Verdict | None:

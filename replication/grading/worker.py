@@ -2,22 +2,25 @@
 
 It imports sympy once, then forks a checker for the checks, so that a checker that hangs or dies is replaced in
 milliseconds. Requests and replies are JSON, one a line, on standard input and output; it leaves at end of input.
+
+SECONDS are CPU time of the checker; the kernel counts them and ends it, in C code too, so that a busy machine costs no
+verdict. A check that is asked again has three times as many: one near the limit needs more beside busy neighbours than
+alone, and has the same verdict in both.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import resource
-import select
 import signal
 import sys
-import time
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from replication.grading.verdict import Verdict, decide
+from replication.grading.verdict import Reply, Verdict, decide
+from replication.grading.waiting import PATIENCE, read_line
 
+SECOND_TRY = 3  # times the time limit, for a check that is asked again
 CHECKS_PER_CHECKER = 1000  # then a fresh one is forked, so that sympy's caches cannot grow for ever
 _WARM_UP = [  # fills the parser's tables before the first fork
     (r"\frac{\sqrt{3}}{2}", r"\sqrt{\frac{3}{4}}"),
@@ -27,8 +30,6 @@ _WARM_UP = [  # fills the parser's tables before the first fork
     (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1&2\\3&5\end{pmatrix}"),
     (r"x<2", r"2>x"),
 ]
-
-Reply = dict[str, str]
 
 
 class Checker:
@@ -50,31 +51,31 @@ class Checker:
         os.close(requests)
         os.close(replies)
 
-    def ask(self, line: bytes) -> Reply | None:
-        """The reply to one request, None when the checker died; a check past the time limit is `timed out`."""
+    def ask(self, question: dict[str, Any], patience: int = PATIENCE) -> Reply:
+        """The reply to one question; after one that is `timed out` the checker is of no more use."""
         self.checks += 1
-        deadline = time.monotonic() + self.time_limit
-        reply = b""
         try:
-            os.write(self._requests, line)
-            while not reply.endswith(b"\n"):
-                if not select.select([self._replies], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                    return _reply(Verdict.TIMED_OUT, f"the check took longer than {self.time_limit:g} s")
-                received = os.read(self._replies, 65536)
-                if not received:
-                    return None
-                reply += received
+            os.write(self._requests, json.dumps(question).encode() + b"\n")
+            line = read_line(self._replies, self.pid, patience)
         except BrokenPipeError:
-            return None
-        return dict(json.loads(reply))
+            line = b""
+        except TimeoutError as error:
+            return Reply(Verdict.TIMED_OUT, f"the check was stuck: {error}", is_final=False)
+        return Reply(*json.loads(line)) if line else self._why_it_died()
 
-    def end(self) -> int:
-        """Kill and reap the process; returns the signal that ended it, 0 when it had left by itself."""
+    def _why_it_died(self) -> Reply:
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)  # looks only: `end` reaps
+        signalled = ended.si_status if ended and ended.si_code != os.CLD_EXITED else 0
+        if signalled == signal.SIGPROF:
+            return Reply(Verdict.TIMED_OUT, f"the check took longer than {self.time_limit:g} s of CPU time")
+        return Reply(Verdict.TIMED_OUT, f"the process that checked it died (signal {signalled})", is_final=False)
+
+    def end(self) -> None:
+        """Kill and reap the process."""
         os.kill(self.pid, signal.SIGKILL)
-        _, status = os.waitpid(self.pid, 0)
+        os.waitpid(self.pid, 0)
         os.close(self._requests)
         os.close(self._replies)
-        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
 def serve(time_limit: float, memory_limit: int) -> None:
@@ -83,16 +84,18 @@ def serve(time_limit: float, memory_limit: int) -> None:
     requests, replies = _own_standard_streams()
     for gold, answer in _WARM_UP:
         decide(gold, answer)
-    _write(replies, {"ready": "yes"})
+    _write(replies, "ready")
     checker: Checker | None = None
     for line in requests:
-        checker = checker or Checker(time_limit, memory_limit, [requests, replies])
-        reply = checker.ask(line)
-        if reply is None:
-            ended_by = checker.end()
-            reply = _reply(Verdict.TIMED_OUT, f"the process that checked it died (signal {ended_by})")
+        question = json.loads(line)
+        again = question.pop("again")
+        if checker and again:
+            checker.end()
             checker = None
-        elif reply["verdict"] == Verdict.TIMED_OUT or checker.checks >= CHECKS_PER_CHECKER:
+        limit = SECOND_TRY * time_limit if again else time_limit
+        checker = checker or Checker(limit, memory_limit, [requests, replies])
+        reply = checker.ask(question)
+        if again or reply.verdict == Verdict.TIMED_OUT or checker.checks >= CHECKS_PER_CHECKER:
             checker.end()
             checker = None
         _write(replies, reply)
@@ -101,24 +104,25 @@ def serve(time_limit: float, memory_limit: int) -> None:
 
 
 def _check_until_closed(requests: int, replies: int, time_limit: float, memory_limit: int) -> None:
-    """The checker's loop. Its address space is limited, and its CPU time too, in case nobody is left to kill it."""
+    """The checker's loop. The kernel limits its address space, and ends it at a check's limit of CPU time."""
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     sys.set_int_max_str_digits(0)  # integers of any size; the limits here bound the work
     resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     with os.fdopen(requests, "rb") as lines, os.fdopen(replies, "wb") as out:
         for line in lines:
-            usage = resource.getrusage(resource.RUSAGE_SELF)
-            cpu_limit = math.ceil(usage.ru_utime + usage.ru_stime + time_limit) + 1
-            resource.setrlimit(resource.RLIMIT_CPU, (cpu_limit, resource.RLIM_INFINITY))
-            _write(out, _check(**json.loads(line)))
+            signal.setitimer(signal.ITIMER_PROF, time_limit)
+            reply = _check(**json.loads(line))
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            _write(out, reply)
 
 
 def _check(gold: str, answer: str, tolerance: float | None) -> Reply:
     try:
-        return _reply(decide(gold, answer, tolerance), "math-verify")
+        return Reply(decide(gold, answer, tolerance), "math-verify")
     except MemoryError:
-        return _reply(Verdict.TIMED_OUT, "the check ran out of memory")
+        return Reply(Verdict.TIMED_OUT, "the check ran out of memory")
     except Exception as error:  # noqa: BLE001 - sympy may raise anything on hostile text; that is no correct answer
-        return _reply(Verdict.WRONG, f"math-verify failed: {type(error).__name__}")
+        return Reply(Verdict.WRONG, f"math-verify failed: {type(error).__name__}")
 
 
 def _own_standard_streams() -> tuple[BinaryIO, BinaryIO]:
@@ -130,11 +134,7 @@ def _own_standard_streams() -> tuple[BinaryIO, BinaryIO]:
     return requests, replies
 
 
-def _reply(verdict: Verdict, reason: str) -> Reply:
-    return {"verdict": verdict, "reason": reason}
-
-
-def _write(stream: BinaryIO, message: Reply) -> None:
+def _write(stream: BinaryIO, message: Reply | str) -> None:
     stream.write(json.dumps(message).encode() + b"\n")
     stream.flush()
 

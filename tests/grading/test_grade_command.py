@@ -12,7 +12,7 @@ import pytest
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "replication.grade", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=600)
 
 
 def test_rows_keep_their_fields_and_gain_a_verdict(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.grading import busy
+from replication.grading.client import Worker
 from replication.grading.pool import Graded, Grader
 from replication.grading.verdict import Verdict
 
@@ -61,15 +63,13 @@ def test_rewards_are_one_for_correct_and_zero_for_the_rest(grader: Grader) -> No
     assert grader.grade_many([]) == []
 
 
-def test_a_hang_costs_one_item_and_one_limit(grader: Grader) -> None:
+def test_a_hang_costs_one_item_and_two_tries(grader: Grader) -> None:
     grader.grade(*SYMBOLIC)
     pairs = [("1", HANGS), *[(f"x+{i}", rf"\boxed{{{i}+x}}") for i in range(20)]]
-    started = time.perf_counter()
     hung, *others = grader.grade_many(pairs)
-    assert time.perf_counter() - started < 30.0  # sympy would be at it for minutes
-    assert hung.verdict is Verdict.TIMED_OUT and "1 s" in hung.reason and 0.9 < hung.seconds < 10.0
+    assert hung.verdict is Verdict.TIMED_OUT and "3 s of CPU time" in hung.reason and hung.seconds > 3.9
     assert [item.verdict for item in others] == [Verdict.CORRECT] * 20
-    assert grader.grade("1", HANGS).reason != "cached"
+    assert grader.grade("1", HANGS).reason == "cached"
 
 
 def test_repeated_pairs_are_checked_once(grader: Grader) -> None:
@@ -79,16 +79,28 @@ def test_repeated_pairs_are_checked_once(grader: Grader) -> None:
 
 
 @pytest.mark.parametrize("who", [pytest.param("worker", marks=pytest.mark.slow), "checker"])
-def test_a_kill_from_outside_costs_one_verdict(who: str) -> None:
-    with Grader(workers=1, time_limit=3.0) as grader:
+def test_a_kill_from_outside_costs_nothing(who: str) -> None:
+    with Grader(workers=1) as grader:
         grader.grade(*SYMBOLIC)
         (worker,) = grader.worker_pids
         (checker,) = children(worker)
-        threading.Timer(0.3, os.kill, (worker if who == "worker" else checker, signal.SIGKILL)).start()
-        killed = grader.grade("1", HANGS)
-        assert killed.verdict is Verdict.TIMED_OUT
-        assert "died" in killed.reason
+        victim = worker if who == "worker" else checker
+        os.kill(victim, signal.SIGSTOP)  # so that it cannot be done before
+        threading.Timer(0.5, os.kill, (victim, signal.SIGKILL)).start()
         assert grader.grade("x+1", r"\boxed{1+x}").verdict is Verdict.CORRECT
+        assert not is_running(victim)
+
+
+def test_a_worker_that_is_stopped_for_longer_than_the_limit_goes_on() -> None:
+    with Grader(workers=1, time_limit=0.5) as grader:
+        grader.grade(*SYMBOLIC)
+        (worker,) = grader.worker_pids
+        family = [worker, *children(worker)]
+        for pid in family:
+            os.kill(pid, signal.SIGSTOP)
+            threading.Timer(2.0, os.kill, (pid, signal.SIGCONT)).start()
+        assert grader.grade("x+1", r"\boxed{1+x}").verdict is Verdict.CORRECT
+        assert [worker, *children(worker)] == family  # at the first try
 
 
 @pytest.mark.slow
@@ -97,19 +109,19 @@ def test_a_worker_killed_while_idle_costs_nothing() -> None:
         grader.grade(*SYMBOLIC)
         (worker,) = grader.worker_pids
         os.kill(worker, signal.SIGKILL)
-        assert wait_until_gone([worker], 20.0) == []
+        assert wait_until_gone([worker], 90.0) == []
         assert grader.grade("x+2", r"\boxed{2+x}").verdict is Verdict.CORRECT
 
 
 @pytest.mark.slow
-def test_a_hung_check_without_its_worker_ends_at_its_cpu_limit() -> None:
+def test_a_hung_check_without_its_worker_ends_at_its_time_limit() -> None:
     with Grader(workers=1, time_limit=1.0) as grader:
         grader.grade(*SYMBOLIC)
         (worker,) = grader.worker_pids
         orphans = children(worker)
         threading.Timer(0.3, os.kill, (worker, signal.SIGKILL)).start()
-        grader.grade("1", HANGS)
-    assert all(map(is_running, orphans)) and wait_until_gone(orphans, 90.0) == []
+        assert "3 s of CPU time" in grader.grade("1", HANGS).reason
+    assert wait_until_gone(orphans, 90.0) == []
 
 
 def test_memory_is_limited(grader: Grader) -> None:
@@ -146,10 +158,10 @@ def test_another_process_gets_workers_of_its_own(grader: Grader, method: str) ->
     results = context.Queue()
     process = context.Process(target=_grade_in_another_process, args=(grader, results))
     process.start()
-    verdict, theirs = results.get(timeout=60)
-    process.join(timeout=20)
+    verdict, theirs = results.get(timeout=600)
+    process.join(timeout=600)
     assert verdict == Verdict.CORRECT and len(theirs) == 1 and not set(theirs) & set(before)
-    assert process.exitcode == 0 and wait_until_gone(theirs, 20.0) == []
+    assert process.exitcode == 0 and wait_until_gone(theirs, 90.0) == []
     assert grader.worker_pids == before and grader.grade("u+1", r"\boxed{1+u}").verdict is Verdict.CORRECT
 
 
@@ -161,7 +173,7 @@ def test_nothing_is_left_after_close() -> None:
     assert len(pids) == 2 and all(map(is_running, pids))
     grader.close()
     grader.close()
-    assert wait_until_gone(pids, 10.0) == []
+    assert wait_until_gone(pids, 90.0) == []
     with pytest.raises(RuntimeError, match="closed"):
         grader.grade(*SYMBOLIC)
 
@@ -175,8 +187,8 @@ def test_workers_leave_with_the_program(end: str) -> None:
         "grader = Grader(); grader.grade('x+1', r'\\boxed{1+x}')\n"
         f"print(*grader.worker_pids, flush=True); {end}"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert wait_until_gone([int(pid) for pid in done.stdout.split()], 20.0) == [] and done.stdout
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
+    assert wait_until_gone([int(pid) for pid in done.stdout.split()], 90.0) == [] and done.stdout
     assert done.stderr == ""
 
 
@@ -208,7 +220,7 @@ def test_model_text_is_never_run(grader: Grader, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_worker_killed_as_it_starts_costs_one_verdict() -> None:
+def test_a_worker_killed_as_it_starts_costs_nothing() -> None:
     with Grader(workers=1) as grader:
 
         def kill_the_first() -> None:
@@ -220,22 +232,34 @@ def test_a_worker_killed_as_it_starts_costs_one_verdict() -> None:
         thread.start()
         graded = grader.grade_many([("x+1", r"\boxed{1+x}"), ("x+2", r"\boxed{2+x}")])
         thread.join()
-    verdicts = sorted(item.verdict for item in graded)
-    assert verdicts == [Verdict.CORRECT, Verdict.TIMED_OUT]
-    assert [item.reason for item in graded if not item.reward] == ["the grading worker was killed as it started"]
+    assert [item.verdict for item in graded] == [Verdict.CORRECT] * 2
+
+
+def test_a_worker_killed_at_each_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Worker, "wait_until_ready", lambda _: False)
+    with Grader(workers=1) as grader:
+        killed = grader.grade(*SYMBOLIC)
+    assert (killed.verdict, killed.reason) == (Verdict.TIMED_OUT, "the grading worker was killed as it started")
+
+
+def test_verdicts_beside_busy_processes_are_those_of_a_quiet_machine() -> None:
+    asked = busy.pairs(42)[len(busy.HARD) :]
+    quiet = busy.verdicts(asked, "left alone")
+    with busy.busy(6):
+        loaded = busy.verdicts(asked, "beside 6")
+    assert [item.verdict for item in loaded] == [item.verdict for item in quiet]
+    assert {item.verdict for item in quiet} == {Verdict.CORRECT, Verdict.WRONG}
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SCORING_CASES.exists(), reason="the shared scoring cases are not on this machine")
-def test_every_scoring_case_gets_its_verdict_in_time() -> None:
+def test_every_scoring_case_gets_its_verdict() -> None:
     cases = [json.loads(line) for line in SCORING_CASES.read_text().splitlines()]
-    failed, slowest = [], 0.0
+    failed = []
     with Grader() as grader:
         grader.grade(*SYMBOLIC)
         for case in cases:
-            started = time.perf_counter()
             graded = grader.grade(case["gold"], case["prediction"])
-            slowest = max(slowest, time.perf_counter() - started)
             if bool(graded.reward) != case["expected"] and "either verdict tolerated" not in case["note"]:
                 failed.append((case, graded))
-    assert failed == [] and slowest < 6.0  # a limit of 1 s, and what a busy machine adds
+    assert failed == []

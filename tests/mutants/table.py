@@ -24,7 +24,7 @@ T_ADVANTAGE, T_ALLOCATION, T_ASSIGN = (f"credit/test_{name}.py" for name in ("ad
 T_LOSSES, T_MODULE, T_STEP = "objectives/test_losses.py", "training/test_module.py", "training/test_step.py"
 T_SAMPLER, T_LORA, T_EXPORT = (f"training/test_{name}.py" for name in ("sampler", "lora", "export"))
 STATISTICS, LOGPROBS = "evaluation/statistics.py", "training/logprobs.py"
-T_LOGPROBS = "training/test_logprobs.py"
+T_LOGPROBS, T_LIMITS = "training/test_logprobs.py", "grading/test_limits.py"
 
 MUTANTS = [
     # uncertainty
@@ -197,5 +197,12 @@ MUTANTS = [
     Mutant("any reference is sealed", "gate/reference.py", 'reference.get("seal") == seal_of(reference)', "True", "gate/test_gate.py"),
     Mutant("deleted code is not stale", "gate/stale.py", "if not (absent and elsewhere):", "if not absent:", "gate/test_gate.py"),
     Mutant("the tolerance is open", "grading/numeral.py", "<= Fraction(repr(tolerance))", "< Fraction(repr(tolerance))", "grading/test_verdict.py"),
+    Mutant("the clock limits a check", "grading/worker.py", "signal.setitimer(signal.ITIMER_PROF, time_limit)", "signal.setitimer(signal.ITIMER_REAL, time_limit)", T_LIMITS),
+    Mutant("a check over its limit says nothing", "grading/worker.py", "signalled == signal.SIGPROF", "signalled == signal.SIGXCPU", T_LIMITS),
+    Mutant("a second try has no more time", "grading/worker.py", "SECOND_TRY * time_limit if again else time_limit", "time_limit", T_LIMITS),
+    Mutant("a second try in a used process", "grading/worker.py", "if checker and again:", "if False:", T_LIMITS),
+    Mutant("no second try", "grading/pool.py", "if first.verdict is Verdict.TIMED_OUT:", "if False:", T_LIMITS),
+    Mutant("a kill is remembered", "grading/pool.py", "(again and reply.is_final)", "again", T_LIMITS),
+    Mutant("slow is stuck", "grading/waiting.py", "idle + 1 if used == before else 0", "idle + 1", T_LIMITS),
     Mutant("a rate at its cap stops", "grading/rates.py", "if rate > cap:", "if rate >= cap:", "grading/test_rates.py"),
 ]  # fmt: skip
