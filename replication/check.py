@@ -14,9 +14,10 @@ from pathlib import Path
 from replication.errors import Parser, run_command
 from replication.gate.judge import FAILED, MISSING, NOT_RUN, OK, REPRODUCED, judge_claim, judge_default
 from replication.gate.reference import is_sealed, read_json, read_reference, record
-from replication.gate.stale import stale_stages
+from replication.gate.stale import remedy, stale_stages
 
 STALE = "STALE"
+STUDY = Path("experiments/study/dvc.yaml"), Path("reports/study.json")  # a pipeline of its own, which no row judges
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
         print(f"recorded {len(reference['default'])} rows in {arguments.reference}")
         return
 
-    rows = [(STALE, cause, "run `make repro`") for cause in stale]
+    rows = [(STALE, cause, f"run `{remedy(arguments.pipeline)}`") for cause in stale]
     if not is_sealed(reference):
         rows.append((FAILED, f"{arguments.reference} was edited", "restore it with git"))
     rows += [judge_default(metrics, row) for row in reference["default"]]
@@ -45,6 +46,9 @@ def main() -> None:
         rows += judge_claim(metrics, [row for row in reference["paper"] if row["claim"] == claim])
     for verdict, what, text in rows:
         print(f"{verdict:14s} {what}: {text}")
+    pipeline, page = STUDY
+    if not arguments.any_age and pipeline.exists() and page.exists() and (causes := stale_stages(page, pipeline)):
+        print(f"{'older':14s} {page}: {causes[0]}, and {len(causes) - 1} more: `{remedy(pipeline)}`; no row judges it")
     count = Counter(verdict for verdict, _, _ in rows)
     failed = count[FAILED] + count[MISSING] + count[STALE]
     passed = count[OK] + count[REPRODUCED]

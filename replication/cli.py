@@ -200,3 +200,17 @@ def load_run(
     config, plain = (Config(**{name: getattr(v, name) for name in sections}) for v in (values, filed))
     asked = {k: getattr(values, k) for k in (flag.lstrip("-").replace("-", "_") for flag, _ in options)}
     return Run(model, algorithm, config, plain, os.path.relpath(path), asked)
+
+
+def own_place(run: Run, folder: str) -> str:
+    """The folder of a base model's data or warm start, where the pipeline looks for it.
+
+    Raises:
+        UserError: the pipeline has this model, and with other settings: its runs would be of them.
+    """
+    pipeline = Path("params.yaml")
+    if (run.config != run.filed or run.params != str(pipeline)) and pipeline.exists():
+        matrix = read_params(pipeline).get("matrix")
+        if isinstance(matrix, dict) and run.model in (matrix.get("bases") or ()):
+            raise UserError(f"{folder} is the pipeline's, of params.yaml's settings: choose another place by --out")
+    return folder

@@ -104,16 +104,21 @@ def take_in(pipeline: Path) -> int:
     return count
 
 
-def use_git_or_not(root: Path) -> None:
-    """Tell DVC, in its own settings of this folder, whether there is git here: a ZIP of the repository has none."""
+def has_git(folder: Path) -> bool:
+    """Whether the folder is in a git repository: a ZIP of it is not."""
     from dvc.scm import SCM, SCMError
 
-    with dvc_repo(root / "dvc.yaml") as repo:
-        try:
-            SCM(str(root))
-            without = False
-        except SCMError:
-            without = True
+    try:
+        SCM(str(folder))
+    except SCMError:
+        return False
+    return True
+
+
+def use_git_or_not(folder: Path) -> None:
+    """Tell DVC, in its own settings of this folder, whether there is git here."""
+    without = not has_git(folder)
+    with dvc_repo(folder / "dvc.yaml") as repo:
         if repo.config.read("local").get("core", {}).get("no_scm", False) != without:
             with repo.config.edit("local") as settings:
                 settings["core"]["no_scm"] = without
