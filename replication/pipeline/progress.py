@@ -31,7 +31,7 @@ def share_done(log: Path) -> float:
         file.seek(max(0, log.stat().st_size - TAIL))
         bars = bars_of(file.read().decode(errors="replace"))
     longest = max((seconds for seconds, _ in bars), default=0)
-    return max((share for seconds, share in bars if seconds == longest), default=0.0)
+    return next((share for seconds, share in reversed(bars) if seconds == longest), 0.0)
 
 
 def last_words(log: Path, count: int = 15) -> list[str]:
