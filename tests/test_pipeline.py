@@ -142,6 +142,11 @@ def test_the_matrix_names_sections_that_exist():
     assert set(MATRIX["models"]) <= set(MATRIX["bases"])
 
 
+def test_the_plots_are_outputs_of_the_report():
+    plots = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
+    assert plots and {*plots} <= {next(iter(out)) for out in STAGES["report"]["outs"]}
+
+
 def make(folder, *flags):
     return subprocess.run(["make", *flags], cwd=folder, capture_output=True, text=True).stdout
 
