@@ -18,6 +18,11 @@ from replication.pipeline.stages import due, has_git, read_stages
 PIPELINE = Path("stub/dvc.yaml")
 
 
+def environment(place):
+    dvc = {"DVC_SITE_CACHE_DIR": str(place / "site"), "DVC_NO_ANALYTICS": "1"}
+    return {**os.environ, "PYTHONPATH": str(ROOT), **dvc}
+
+
 def stage(cmd, deps=(), **more):
     return {"cmd": cmd, "deps": list(deps), **more}
 
@@ -25,8 +30,8 @@ def stage(cmd, deps=(), **more):
 @pytest.fixture
 def place(tmp_path):
     """A folder that DVC knows, without git; sleepers in it have a length of their own, by which they are found."""
-    environment = {**os.environ, "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=tmp_path, env=environment, check=True)
+    init = [sys.executable, "-m", "dvc", "init", "--no-scm", "-q"]
+    subprocess.run(init, cwd=tmp_path, env=environment(tmp_path), check=True)
     (tmp_path / ".dvc/config").unlink()  # as in a ZIP of the repository
     (tmp_path / "stub").mkdir()
     tmp_path.joinpath("marker").write_text(f"4{os.getpid()}")
@@ -58,7 +63,7 @@ def begin(place, *flags):
     return subprocess.Popen(
         [sys.executable, "-m", "replication.repro", "--pipeline", str(PIPELINE), *flags],
         cwd=place,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "DVC_SITE_CACHE_DIR": str(place / "site")},
+        env=environment(place),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -82,20 +87,20 @@ def test_a_stage_runs_once_those_before_it_are_done_and_nothing_runs_twice(place
     write(
         place,
         last=stage("cat b >> order; cat a b > c", ["a", "b"], outs=["c"]),
-        first=stage("echo a > a; sleep 1; echo first >> order", outs=["a"]),
-        second=stage("echo b > b; sleep 2; echo second >> order", outs=["b"]),
+        first=stage("until [ -e b ]; do sleep 0.1; done; echo a > a; echo first >> order", outs=["a"]),  # beside it
+        second=stage("echo second >> order; echo b > b", outs=["b"]),
     )
     code, out, err = repro(place, "--dry")
     assert (code, err) == (0, "") and out.startswith("3 of 3 stages would run") and "c deleted" in out
     assert not (place / "stub/a").exists()  # on a tree that holds nothing yet, where `dvc repro --dry` gives up
     code, out, err = repro(place, "--jobs", "2")
     assert code == 0 and "3 of 3 stages to run, 2 at a time" in out, err
-    assert (place / "stub/order").read_text().split() == ["first", "second", "b"]
+    assert (place / "stub/order").read_text().split() == ["second", "first", "b"]
     assert "3 stages, nothing to rerun" in repro(place)[1]
     shutil.rmtree(place / ".dvc/cache")
     code, out, _ = repro(place)
     assert code == 0 and "3 outputs are whole" in out and "nothing to rerun" in out  # DVC alone would run all anew
-    assert (place / "stub/order").read_text().split() == ["first", "second", "b"]
+    assert (place / "stub/order").read_text().split() == ["second", "first", "b"]
 
 
 def test_without_git_dvc_is_told_so_and_with_git_again_it_is_told_that(place):
