@@ -1,10 +1,10 @@
-# make repro   rerun the small default from nothing: installs, then the DVC pipeline, two stages at a time
-# make test    all tests            make check   lint, types, fast tests: minutes
-
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 BIN    := .venv/bin
+RUN    := $(BIN)/python -m
 STAMP  := .venv/installed
+HERE   := $(realpath .venv)
+THERE  := $(shell cat $(STAMP) 2>/dev/null)
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
@@ -12,57 +12,59 @@ export DVC_NO_ANALYTICS := 1
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.scratch/dvc
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install repro study test check clean oracle mutants bench fuzz
+.PHONY: help install repro study status test check clean oracle mutants bench fuzz
+.DEFAULT_GOAL := help
 
-install: $(STAMP)
+help: ## this list
+	@awk -F ' *:.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
+install: $(STAMP) ## creates .venv and installs the package with its tools
+
+# the stamp holds the place of the environment, which does not work where it was moved to: there it is made anew
+ifneq ($(THERE),)
+ifneq ($(THERE),$(HERE))
+.PHONY: $(STAMP)
+CLEAR := --clear
+endif
+endif
 $(STAMP): pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	touch $@
+	$(PYTHON) -m venv $(CLEAR) .venv
+	$(RUN) pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@(cd .venv && pwd -P) > $@
 
-# `dvc repro` alone does the same, one stage after another; stages of one kind are independent of each other
-repro: $(STAMP)
-	@for kind in prepare warmstart train evaluate; do \
-	  dvc stage list --name-only | grep "^$$kind" | xargs -P $(JOBS) -I{} dvc --wait-for-lock repro --quiet --single-item {} || exit 1; \
-	done
-	dvc repro
+repro: $(STAMP) ## reruns the small default, or what has changed of it: installs, then the DVC pipeline, JOBS stages at a time
+	@$(RUN) replication.repro --jobs $(JOBS)
 
-# the study of reports/study.md: hours on 2 cores; killed at any moment, it goes on where it was
-study: $(STAMP)
-	@for kind in prepare warmstart train infer; do \
-	  dvc stage list --name-only experiments/study/dvc.yaml | grep ":$$kind" | xargs -P $(JOBS) -I{} dvc --wait-for-lock repro --quiet --single-item {} || exit 1; \
-	done
-	dvc repro experiments/study/dvc.yaml
+study: $(STAMP) ## the study of reports/study.md: hours on 2 cores; killed at any moment, it goes on where it was
+	@$(RUN) replication.repro --jobs $(JOBS) --pipeline experiments/study/dvc.yaml
 
-test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+status: $(STAMP) ## what `make repro` would run, and why
+	@$(RUN) replication.repro --dry
 
-check: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy replication & types=$$!; \
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" && wait $$types
+test: $(STAMP) ## all tests
+	$(RUN) pytest -n 2 --dist loadfile
 
-# TRL and verl in an environment of their own; their losses must be the goldens that the tests compare with
-oracle: $(STAMP)
+check: $(STAMP) ## lint, types, fast tests: minutes
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy replication & types=$$!; \
+	$(RUN) pytest -n 2 --dist loadfile -m "not slow" && wait $$types
+
+oracle: $(STAMP) ## TRL and verl in an environment of their own; their losses must be the goldens that the tests compare with
 	$(PYTHON) -m venv .venv-oracle
-	.venv-oracle/bin/pip install --quiet trl==1.16.0 torch==2.13.0 transformers==5.23.0 tensordict==0.15.3 omegaconf==2.3.1
-	.venv-oracle/bin/pip install --quiet --no-deps verl==0.9.1
-	REPLICATION_TRL_PYTHON=$(CURDIR)/.venv-oracle/bin/python $(BIN)/python -m pytest tests/objectives -m slow
+	.venv-oracle/bin/python -m pip install --quiet trl==1.16.0 torch==2.13.0 transformers==5.23.0 tensordict==0.15.3 omegaconf==2.3.1
+	.venv-oracle/bin/python -m pip install --quiet --no-deps verl==0.9.1
+	REPLICATION_TRL_PYTHON=$(CURDIR)/.venv-oracle/bin/python $(RUN) pytest tests/objectives -m slow
 
-# plants errors in the equations; a test must notice each one
-mutants: $(STAMP)
+mutants: $(STAMP) ## plants errors in the equations; a test must notice each one
 	$(BIN)/python tests/mutants/run.py
 
-# the grader beside plain math-verify, and the rollout engine beside transformers' own -> reports/bench.json
-bench: $(STAMP)
-	$(BIN)/python -m experiments.grading.speed
-	$(BIN)/python -m experiments.decoding.bench
+bench: $(STAMP) ## the grader beside plain math-verify, and the rollout engine beside transformers' own -> reports/bench.json
+	$(RUN) experiments.grading.speed
+	$(RUN) experiments.decoding.bench
 
-# a hundred thousand hostile answers: verdicts, time, memory, processes left
-fuzz: $(STAMP)
-	$(BIN)/python -m experiments.grading.fuzz
+fuzz: $(STAMP) ## a hundred thousand hostile answers: verdicts, time, memory, processes left
+	$(RUN) experiments.grading.fuzz
 
-clean:
+clean: ## removes what the small default left: its runs, data, logs
 	rm -rf .scratch runs/warmstart runs/train runs/evaluate data/tiny data/selfcheck

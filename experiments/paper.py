@@ -9,22 +9,28 @@ the gate (`python -m replication.check`) and reports/report.md. It has not been 
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+
+import yaml
 
 from replication.cli import load_run
 from replication.config import Config
 from replication.errors import Parser, UserError, run_command
+from replication.pipeline.stages import has_git
 from replication.training.machine import check_gpus
 
 MODELS = ["q4b", "q8b"]
 ALGORITHMS = ["grpo", "dr_grpo", "dapo", "gspo", "sapo", "e3rl"]  # the paper's baselines, then the paper
-SELECTION = [
-    f"matrix.bases=[{','.join(MODELS)}]",
-    f"matrix.models=[{','.join(MODELS)}]",
-    f"matrix.algorithms=[{','.join(ALGORITHMS)}]",
-    "matrix.seeds=[0]",
-]
+SELECTION = {
+    "bases": f"[{','.join(MODELS)}]",
+    "models": f"[{','.join(MODELS)}]",
+    "algorithms": f"[{','.join(ALGORITHMS)}]",
+    "seeds": "[0]",
+}
 
 
 def missing(model: str, config: Config) -> list[str]:
@@ -49,6 +55,21 @@ def missing(model: str, config: Config) -> list[str]:
     return found
 
 
+def dry() -> int:
+    """List the commands, by DVC in a folder of its own: no git, data or lock of this one is asked for."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        params = yaml.safe_load(Path("params.yaml").read_text())
+        params["matrix"] = {key: yaml.safe_load(value) for key, value in SELECTION.items()}
+        (folder / "params.yaml").write_text(yaml.safe_dump(params))
+        shutil.copy("dvc.yaml", folder)
+        for argv in (["init", "--no-scm", "--quiet"], ["repro", "--dry", "--force"]):  # with --force it hashes nothing
+            code = subprocess.run([sys.executable, "-m", "dvc", *argv], cwd=folder).returncode
+            if code:
+                return code
+    return 0
+
+
 def main() -> None:
     parser = Parser(prog="python -m experiments.paper", description=__doc__)
     parser.add_argument("--dry", action="store_true", help="only list the commands")
@@ -59,10 +80,13 @@ def main() -> None:
             lacks += missing(model, load_run(["policy", "trainer"], ["--model", model]).config)
         if lacks:
             raise UserError("this machine cannot rerun the paper: " + "; ".join(lacks))
-    # --dry alone would want to hash data that no dry stage has made; with --force it asks for none
-    flags = ["--dry", "--force"] if options.dry else []
-    command = [sys.executable, "-m", "dvc", "exp", "run", *flags]
-    done = subprocess.run([*command, *(part for s in SELECTION for part in ("-S", s))])
+    if options.dry:
+        sys.exit(dry())
+    if not has_git(Path.cwd()):
+        raise UserError("DVC's experiments need git, and there is none here: clone the repository, or `git init` it")
+    command = [sys.executable, "-m", "dvc", "exp", "run"]
+    selection = [part for key, value in SELECTION.items() for part in ("-S", f"matrix.{key}={value}")]
+    done = subprocess.run([*command, *selection])
     sys.exit(done.returncode)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,46 @@ def read_params(path: Path) -> dict[str, Any]:
                     f"{path}, {group}.{name}: must map sections to settings, as `train: {{lr: 1.0e-6}}` does"
                 )
     return params
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What the pipeline runs, of params.yaml: the report is of this and of nothing else."""
+
+    bases: list[str]  # models that are prepared, warm-started, and evaluated untrained
+    models: list[str]  # models that are trained
+    algorithms: list[str]
+    seeds: list[int]
+
+    def arms(self) -> dict[str, dict[str, list[str]]]:
+        """Model -> algorithm -> seeds, as their runs' folders are named."""
+        seeds = [str(seed) for seed in sorted(self.seeds)]
+        trained = dict.fromkeys(self.algorithms, seeds)
+        return {base: {"untrained": ["0"], **(trained if base in self.models else {})} for base in self.bases}
+
+
+def read_matrix(path: Path) -> Matrix:
+    """The matrix of params.yaml.
+
+    Raises:
+        UserError: a key is missing or unknown, is no list, or names a section that is not there.
+    """
+    params = read_params(path)
+    matrix, keys = params.get("matrix"), [field.name for field in fields(Matrix)]
+    if not isinstance(matrix, dict) or {*matrix} != {*keys} or not all(isinstance(matrix[key], list) for key in keys):
+        raise UserError(f"{path}, matrix: must map {', '.join(keys)} to a list each")
+    found = Matrix(**matrix)
+    rows = (("bases", params["models"], "models"), ("models", found.bases, "matrix.bases"))
+    for key, known, where in (*rows, ("algorithms", params["algorithms"], "algorithms")):
+        for name in matrix[key]:
+            if name not in known:
+                raise UserError(
+                    f"{path}, matrix.{key}: {name!r} is not in {where}, which has {', '.join(map(str, known))}"
+                )
+    for seed in found.seeds:
+        if type(seed) is not int:
+            raise UserError(f"{path}, matrix.seeds: {seed!r} is not a whole number")
+    return found
 
 
 def _model_section(params: dict[str, Any], model: str, path: Path) -> tuple[str, dict[str, Any]]:
@@ -102,6 +143,8 @@ class Run:
     model: str
     algorithm: str
     config: Config
+    filed: Config  # the same without the flags of the command line
+    params: str  # the settings file, from here
     options: dict[str, Any]
 
 
@@ -153,9 +196,21 @@ def load_run(
         _parse(_parser(list(SECTIONS)), where, layer, None)  # every section is checked, whoever reads it
         merged = _merge(merged, {name: value for name, value in layer.items() if name in sections})
     parser.set_defaults({f"{s}.{k}": v for s, keys in merged.items() for k, v in keys.items()})
-    final = _parse(parser, "command line", None, argv)
-    values = parser.instantiate(final)
-    config = Config(**{name: getattr(values, name) for name in sections})
-    return Run(
-        model, algorithm, config, {k: getattr(values, k) for k in (f.lstrip("-").replace("-", "_") for f, _ in options)}
-    )
+    values, filed = (parser.instantiate(_parse(parser, "command line", None, flags)) for flags in (argv, []))
+    config, plain = (Config(**{name: getattr(v, name) for name in sections}) for v in (values, filed))
+    asked = {k: getattr(values, k) for k in (flag.lstrip("-").replace("-", "_") for flag, _ in options)}
+    return Run(model, algorithm, config, plain, os.path.relpath(path), asked)
+
+
+def own_place(run: Run, folder: str) -> str:
+    """The folder of a base model's data or warm start, where the pipeline looks for it.
+
+    Raises:
+        UserError: the pipeline has this model, and with other settings: its runs would be of them.
+    """
+    pipeline = Path("params.yaml")
+    if (run.config != run.filed or run.params != str(pipeline)) and pipeline.exists():
+        matrix = read_params(pipeline).get("matrix")
+        if isinstance(matrix, dict) and run.model in (matrix.get("bases") or ()):
+            raise UserError(f"{folder} is the pipeline's, of params.yaml's settings: choose another place by --out")
+    return folder

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from replication.cli import Run, load_run
 from replication.errors import UserError, run_command
-from replication.outputs import check_output, locked, output_folder
+from replication.outputs import check_output, locked, output_folder, run_folder
 
 SECTIONS = ["policy", "rollout", "erasure", "evaluate"]  # what the samples depend on
 MARK = "samples.jsonl"  # every evaluation holds it
@@ -24,7 +25,15 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
         {"type": str | None, "default": None, "help": "policy to evaluate, the untrained one if not given"},
     ),
     ("--data", {"type": str | None, "default": None, "help": "prepared problems, data/<model> if not given"}),
-    ("--out", {"type": str | None, "default": None, "help": "folder, by model, algorithm and seed if not given"}),
+    (
+        "--out",
+        {
+            "type": str | None,
+            "default": None,
+            "help": "folder; if not given runs/evaluate/<model>/<algorithm>/<seed>, and of what is not the "
+            "pipeline's runs/hand/evaluate/<model>/<algorithm>/<seed>/<hash>",
+        },
+    ),
 ]
 
 
@@ -40,6 +49,19 @@ def algorithm_and_seed(checkpoint: str | None) -> str:
         return f"{run['algorithm']}/{run['seed']}"
     except (json.JSONDecodeError, KeyError, TypeError):
         raise UserError(f"{record} is not a record of `replication.fit`: restore it, or name --out as well") from None
+
+
+def out_of(run: Run) -> Path:
+    """Where the results go: to --out, or by the policy and all that they depend on."""
+    if run.options["out"]:
+        return Path(run.options["out"])
+    checkpoint, data = run.options["checkpoint"], f"data/{run.model}"
+    cell = f"{run.model}/{algorithm_and_seed(checkpoint)}"
+    trained = f"runs/train/{cell}" if checkpoint else None
+    made_with = [run.config.fingerprint(*SECTIONS), run.params, os.path.relpath(run.options["data"] or data)]
+    filed = [run.filed.fingerprint(*SECTIONS), "params.yaml", data]
+    policy = os.path.relpath(checkpoint) if checkpoint else None
+    return run_folder("evaluate", cell, [*made_with, policy], [*filed, trained])
 
 
 def fingerprint(run: Run, path: str, revision: str | None, benchmarks: dict[str, Any]) -> str:
@@ -139,7 +161,7 @@ def main() -> None:
         options=OPTIONS,
         description="Sample a policy on the benchmarks, erasure off and on, and grade it.",
     )
-    out = Path(run.options["out"] or f"runs/evaluate/{run.model}/{algorithm_and_seed(run.options['checkpoint'])}")
+    out = out_of(run)
     for name, modes in evaluate(run, out).items():
         for mode, m in modes.items():
             auc = "undefined" if m["auc"] is None else f"{m['auc']:.2f}"

@@ -11,13 +11,14 @@ import json
 import math
 import os
 import shutil
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from replication.cli import Run, load_run
 from replication.errors import UserError, require, run_command
-from replication.outputs import EXPORT_MARK, check_output, locked
+from replication.outputs import EXPORT_MARK, check_output, locked, run_folder
 from replication.training.machine import check_gpus, check_settings, global_rank, training_dtype
 
 SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]  # what the numbers depend on
@@ -27,10 +28,21 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--data", {"type": str | None, "default": None, "help": "prepared problems, data/<model> if not given"}),
     (
         "--out",
-        {"type": str | None, "default": None, "help": "export, runs/train/<model>/<algorithm>/<seed> if not given"},
+        {
+            "type": str | None,
+            "default": None,
+            "help": "export; if not given runs/train/<model>/<algorithm>/<seed>, and with other settings or data than "
+            "params.yaml's runs/hand/train/<model>/<algorithm>/<seed>/<hash>, so that it is not the pipeline's",
+        },
     ),
     ("--fresh", {"action": "store_true", "help": "drop the checkpoints of an unfinished run, and start anew"}),
-    ("--plan", {"action": "store_true", "help": "only say what the run would take: memory by part, tokens, time"}),
+    (
+        "--plan",
+        {
+            "action": "store_true",
+            "help": "only say what the run would take: memory by part, tokens, time; exit code 1 if it does not fit",
+        },
+    ),
     (
         "--devices",
         {"type": int | None, "default": None, "help": "with --plan: GPUs a node, trainer.devices if not given"},
@@ -62,6 +74,19 @@ def scratch_of(out: Path) -> Path:
     return Path(".scratch/train") / (whole.relative_to(here) if whole.is_relative_to(here) else str(whole).lstrip("/"))
 
 
+def out_of(run: Run) -> Path:
+    """Where the export goes: to --out, or by what the numbers depend on."""
+    from replication.training.resume import counted
+
+    if run.options["out"]:
+        return Path(run.options["out"])
+    data = f"data/{run.model}"
+    made_with, filed = (counted(config, [*SECTIONS, "grading"]) for config in (run.config, run.filed))
+    made_with |= {"data": os.path.relpath(run.options["data"] or data), "params": run.params}
+    filed |= {"data": data, "params": "params.yaml"}
+    return run_folder("train", f"{run.model}/{run.algorithm}/{run.options['seed']}", made_with, filed)
+
+
 def train(run: Run) -> tuple[Path, float]:
     """Train and export; resumes by itself.
 
@@ -72,7 +97,7 @@ def train(run: Run) -> tuple[Path, float]:
     check_settings(config)
     check_gpus(config.trainer, run.model)
     data = Path(run.options["data"] or f"data/{run.model}")
-    out = Path(run.options["out"] or f"runs/train/{run.model}/{run.algorithm}/{seed}")
+    out = out_of(run)
     check_output(out, EXPORT_MARK)
 
     from replication.data.prepared import read_benchmarks, read_train
@@ -135,7 +160,10 @@ def train(run: Run) -> tuple[Path, float]:
 
 
 def plan(run: Run) -> None:
-    """Print what the run would take, as text or JSON; needs no data, weights, GPU or network."""
+    """Print what the run would take, as text or JSON, and leave with exit code 1 if it does not fit.
+
+    Needs no data, weights, GPU or network.
+    """
     config, devices = run.config, run.options["devices"]
     if devices is not None:
         require(devices > 0, "devices", devices, "a positive whole number")
@@ -149,9 +177,12 @@ def plan(run: Run) -> None:
     planned = plan_of(config)
     found = findings(planned, run.model)
     if run.options["json"]:
-        return print(json.dumps(found | times(planned, found["fits"]), indent=2))
-    print(page(found, planned), flush=True)  # the time may take a while: a CPU is timed
-    print(times_page(times(planned, found["fits"]), config.train.steps))
+        print(json.dumps(found | times(planned, found["fits"]), indent=2))
+    else:
+        print(page(found, planned), flush=True)  # the time may take a while: a CPU is timed
+        print(times_page(times(planned, found["fits"]), config.train.steps))
+    if not found["fits"]:
+        sys.exit(1)
 
 
 def record_of(run: Run, base: str, revision: str | None) -> dict[str, Any]:

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from replication.errors import UserError
 
 EXPORT_MARK = "run.json"  # every export of a training holds it
+
+
+def run_folder(kind: str, cell: str, made_with: object, filed: object) -> Path:
+    """Where a run's output lies if no --out says: where the pipeline has it, or apart where it is another run.
+
+    Args:
+        kind: train or evaluate.
+        cell: <model>/<algorithm>/<seed>.
+        made_with: all that the run was asked for.
+        filed: the same as the pipeline asks for it.
+    """
+    if made_with == filed:
+        return Path("runs") / kind / cell
+    digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
+    return Path("runs/hand") / kind / cell / digest[:8]
 
 
 def check_output(folder: Path, mark: str) -> None:
@@ -55,13 +74,34 @@ def write_whole(path: Path, text: str) -> None:
     part.replace(path)
 
 
+def is_alive(process: str) -> bool:
+    """Whether a process of that number runs."""
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process alone: a second writer would spoil what the first one keeps (findings 13)."""
+def locked(folder: Path) -> Iterator[TextIO]:
+    """Hold the folder for this process alone: a second writer would spoil what the first one keeps (findings 13).
+
+    Yields:
+        The lock's file, which names the processes that hold it: this one, and those it hands the file to and notes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"another process is at work in {folder}: wait for it or stop it") from None
-        yield
+            file.seek(0)
+            holders = ", ".join(filter(is_alive, file.read().split()))
+            who = f"another process ({holders})" if holders else "another process"
+            raise UserError(f"{who} is at work in {folder}: wait for it or stop it") from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield file

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from replication.cli import load_run
+from replication.cli import load_run, own_place
 from replication.config import DataConfig, Source
 from replication.data.clean import Removed, decontaminate, draw_subset, drop_duplicates
 from replication.data.prepared import sha256_of, write_prepared
@@ -100,7 +100,7 @@ def main() -> None:
         description="Load, clean and write the problems to train on and to evaluate on.",
     )
     data = run.config.data
-    out = Path(run.options["out"] or Path("data") / run.model)
+    out = Path(run.options["out"] or own_place(run, f"data/{run.model}"))
     prepared = prepare_files(data) if data.task == "files" else prepare_synthetic(data)
     write_prepared(out, prepared.train, prepared.benchmarks, prepared.manifest, prepared.removed)
     sizes = ", ".join(f"{name} {len(problems)}" for name, problems in prepared.benchmarks.items()) or "no benchmark"

@@ -1,10 +1,12 @@
-"""`python -m replication.report`: reports/report.md, reports/metrics.json and the learning curves from the runs."""
+"""`python -m replication.report`: reports/report.md, reports/metrics.json and the learning curves from the runs of the
+matrix of params.yaml, and of nothing else."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from replication.cli import read_matrix
 from replication.errors import Parser, run_command
 
 
@@ -12,6 +14,7 @@ def main() -> None:
     parser = Parser(description="Write the report from the finished runs.")
     parser.add_argument("--runs", default="runs", type=Path, help="folder of the runs")
     parser.add_argument("--out", default="reports", type=Path, help="folder of the report")
+    parser.add_argument("--params", default="params.yaml", type=Path, help="the settings file, whose matrix it is of")
     arguments = parser.parse_args()
 
     from replication.reporting.figures import learning_curves
@@ -19,7 +22,7 @@ def main() -> None:
     from replication.reporting.page import head, model_section
     from replication.reporting.results import read_arms
 
-    models = read_arms(arguments.runs)
+    models = read_arms(arguments.runs, read_matrix(arguments.params).arms())
     (arguments.out / "figures").mkdir(parents=True, exist_ok=True)
     sections, metrics = [head(list(models))], {}
     for model, arms in models.items():

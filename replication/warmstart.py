@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from replication.cli import load_run
+from replication.cli import load_run, own_place
 from replication.config import Config, WarmstartConfig
 from replication.errors import UserError, run_command
 from replication.outputs import check_output, output_folder
@@ -83,7 +83,7 @@ def main() -> None:
         ],
         description="Warm-start a small model on a synthetic task, or record which pretrained one is meant.",
     )
-    config, out = run.config, Path(run.options["out"] or f"runs/warmstart/{run.model}")
+    config, out = run.config, Path(run.options["out"] or own_place(run, f"runs/warmstart/{run.model}"))
     if config.policy.pretrained is None and config.data.task == "files":
         raise UserError(
             f"model {run.model} has neither policy.pretrained nor a synthetic data.task: set one in params.yaml"

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PARAMS = ROOT / "tests/params.yaml"  # not the user's
 SMALL = [
     "--rollout.group_size=4",
     "--train.prompts=4",
@@ -18,9 +19,9 @@ SMALL = [
 
 
 def run(*argv: str, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run Python on a module (`-m`, name) or script of the package, over the shipped params.yaml."""
+    """Run Python on a module (`-m`, name) or script of the package, over the settings of the tests."""
     done = subprocess.run(
-        [sys.executable, *argv, "--params", str(ROOT / "params.yaml")],
+        [sys.executable, *argv, "--params", str(PARAMS)],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), **env},
         capture_output=True,

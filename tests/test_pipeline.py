@@ -1,6 +1,8 @@
 """dvc.yaml against the code: what a stage imports, it depends on; what it reads of params.yaml, it names."""
 
 import ast
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,55 @@ def test_the_matrix_names_sections_that_exist():
     assert set(MATRIX["bases"]) | set(MATRIX["models"]) <= PARAMS["models"].keys()
     assert set(MATRIX["algorithms"]) <= PARAMS["algorithms"].keys()
     assert set(MATRIX["models"]) <= set(MATRIX["bases"])
+
+
+def test_the_plots_are_outputs_of_the_report():
+    plots = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
+    assert plots and {*plots} <= {next(iter(out)) for out in STAGES["report"]["outs"]}
+
+
+def make(folder, *flags):
+    return subprocess.run(["make", *flags], cwd=folder, capture_output=True, text=True).stdout
+
+
+def test_make_alone_lists_what_there_is():
+    told = make(ROOT)
+    assert told == make(ROOT, "help")
+    rules = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {line.split()[1] for line in told.splitlines()} == rules
+
+
+def test_an_environment_that_was_moved_is_made_anew(tmp_path):
+    """What it installed names the place where it was."""
+    first, moved = tmp_path / "first", tmp_path / "moved to"
+    (first / ".venv").mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml"):
+        (first / name).write_text((ROOT / name).read_text())
+    assert "-m venv" in make(first, "-n", "repro")
+    (first / ".venv/installed").write_text(f"{(first / '.venv').resolve()}\n")
+    assert "-m venv" not in make(first, "-n", "repro")
+    first.rename(moved)
+    assert "-m venv --clear .venv" in make(moved, "-n", "repro")
+    (moved / ".venv/installed").write_text(f"{(moved / '.venv').resolve()}\n")
+    assert "-m venv" not in make(moved, "-n", "repro")
+
+
+def test_no_tool_is_called_by_a_script_that_names_its_place():
+    text = (ROOT / "Makefile").read_text()
+    assert not re.search(
+        r"^\t.*(\$\(BIN\)/(?!python)|(?<!m )(?<!RUN\) )\b(dvc|pytest|ruff|mypy|pip) )", text, re.MULTILINE
+    )
+
+
+ABOUT_THE_SETTINGS = {"tests/test_cli.py", "tests/test_pipeline.py", "tests/goldens/compare.py", "tests/mutants/run.py"}
+ABOUT_THE_SETTINGS |= {f"tests/experiments/test_{name}.py" for name in ("paper", "study")}
+
+
+def test_no_other_test_reads_the_users_settings():
+    """An edit of params.yaml fails no test that is not about what stands there."""
+    readers = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests").rglob("*.py")
+        if re.search(r"""(ROOT|parents\[\d\]) / ["']params.yaml|\("params.yaml", "pyproject""", path.read_text())
+    }
+    assert readers == ABOUT_THE_SETTINGS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,22 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
-def read_arm(runs: Path, model: str, algorithm: str) -> Arm:
-    """Read one arm from runs/evaluate and runs/train."""
-    seeds = (path.parent for path in (runs / "evaluate" / model / algorithm).glob("[!.]*/metrics.json"))
-    folders = sorted(seeds, key=lambda p: (len(p.name), p.name))
+def read_arm(runs: Path, model: str, algorithm: str, seeds: Sequence[str]) -> Arm:
+    """Read one arm from runs/evaluate and runs/train.
+
+    Raises:
+        UserError: one of its seeds was not trained, or not evaluated.
+    """
+    folders = [runs / "evaluate" / model / algorithm / seed for seed in seeds]
+    trained = [runs / "train" / model / algorithm / seed for seed in seeds if algorithm != UNTRAINED]
+    for folder in trained:
+        flags = f"--model {model} --algorithm {algorithm} --seed {folder.name}"
+        _require(folder / "history.jsonl", f"training: `make repro`, or `python -m replication.fit {flags}`")
+    for folder in folders:
+        which = "" if algorithm == UNTRAINED else f" --checkpoint runs/train/{model}/{algorithm}/{folder.name}"
+        remedy = f"`make repro`, or `python -m replication.evaluate --model {model}{which}`"
+        for name in ("metrics.json", "problems.jsonl"):
+            _require(folder / name, f"evaluation: {remedy}")
     per_cell: dict[Cell, list[list[tuple[float, ...]]]] = {}
     for folder in folders:
         problems = sorted(_lines(folder / "problems.jsonl"), key=lambda row: str(row["problem"]))
@@ -51,11 +64,10 @@ def read_arm(runs: Path, model: str, algorithm: str) -> Arm:
                 [(r["correct"] / r["samples"], float(r["correct"] > 0), r["tokens"], r["maj"]) for r in rows]
             )
     columns = {cell: np.array(values) for cell, values in per_cell.items()}  # [S, P, 4]
-    trained = [runs / "train" / model / algorithm / folder.name for folder in folders if algorithm != UNTRAINED]
     return Arm(
         model=model,
         algorithm=algorithm,
-        seeds=[folder.name for folder in folders],
+        seeds=list(seeds),
         metrics=[json.loads((folder / "metrics.json").read_text()) for folder in folders],
         correct={cell: v[..., 0] for cell, v in columns.items()},
         passed={cell: v[..., 1] for cell, v in columns.items()},
@@ -65,19 +77,27 @@ def read_arm(runs: Path, model: str, algorithm: str) -> Arm:
     )
 
 
-def read_arms(runs: Path) -> dict[str, list[Arm]]:
-    """Model -> its arms, the untrained policy first.
+def _require(path: Path, what: str) -> None:
+    if not path.exists():
+        raise UserError(f"{path} is missing, though the matrix of params.yaml has this {what}")
+
+
+def read_arms(runs: Path, wanted: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, list[Arm]]:
+    """Model -> its arms, the untrained policy first; what else lies in the folder is left alone.
+
+    Args:
+        runs: folder of the runs.
+        wanted: model -> algorithm -> seeds.
 
     Raises:
-        UserError: nothing was evaluated yet.
+        UserError: one of these runs is missing, or a model's were evaluated on different problems.
     """
-    found: dict[str, list[Arm]] = {}
-    for model, algorithm in sorted({path.parts[-4:-2] for path in (runs / "evaluate").glob("*/*/[!.]*/metrics.json")}):
-        found.setdefault(model, []).append(read_arm(runs, model, algorithm))
-    if not found:
-        raise UserError(f"{runs}/evaluate holds no evaluations: run `dvc repro`, or `python -m replication.evaluate`")
+    found = {}
+    for model in sorted(wanted):
+        algorithms = sorted(wanted[model], key=lambda name: (name != UNTRAINED, name))
+        found[model] = [read_arm(runs, model, algorithm, wanted[model][algorithm]) for algorithm in algorithms]
     for model, arms in found.items():
         shapes = {arm.algorithm: {cell: values.shape[1] for cell, values in arm.correct.items()} for arm in arms}
         if len({str(sorted(shape.items())) for shape in shapes.values()}) > 1:
             raise UserError(f"{runs}/evaluate/{model}: evaluated on different problems, evaluate them alike: {shapes}")
-    return {model: sorted(arms, key=lambda a: (a.algorithm != UNTRAINED, a.algorithm)) for model, arms in found.items()}
+    return found

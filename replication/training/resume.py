@@ -34,9 +34,6 @@ def identity(
         about: further settings.
         files: by name, files whose contents count, such as the problems, the starting weights and the code.
     """
-    settings = {f"{s}.{k}": v for s in sections for k, v in dataclasses.asdict(getattr(config, s)).items()}
-    free = FREE - ({"rollout.max_rows"} if config.erasure.baseline == "batch" else set())  # whose mean is of them
-    settings = {key: value for key, value in settings.items() if key not in free}
     contents = {}
     for name, paths in files.items():
         digest = hashlib.sha256()
@@ -44,8 +41,17 @@ def identity(
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         contents[name] = digest.hexdigest()[:16]
-    found: Identity = json.loads(json.dumps({**about, **settings, **contents}))  # as it will be read again
+    found: Identity = json.loads(
+        json.dumps({**about, **counted(config, sections), **contents})
+    )  # as it will be read again
     return found
+
+
+def counted(config: Config, sections: Sequence[str]) -> dict[str, Any]:
+    """The settings that the numbers of a run depend on, by name."""
+    settings = {f"{s}.{k}": v for s in sections for k, v in dataclasses.asdict(getattr(config, s)).items()}
+    free = FREE - ({"rollout.max_rows"} if config.erasure.baseline == "batch" else set())  # whose mean is of them
+    return {key: value for key, value in settings.items() if key not in free}
 
 
 def begin(folder: Path, mine: Identity) -> None:

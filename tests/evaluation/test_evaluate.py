@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from commands import ROOT, command
+from commands import PARAMS, ROOT, command
 
 from replication.config import PolicyConfig
 from replication.policy import save_policy, small_model, small_tokenizer
@@ -50,7 +50,7 @@ def test_every_mode_is_sampled_at_its_own_temperature(place):
 
 @pytest.mark.slow
 def test_a_killed_evaluation_goes_on_to_the_same_samples(place):
-    argv = [sys.executable, "-m", "replication.evaluate", *FLAGS, "--out=killed", "--params", str(ROOT / "params.yaml")]
+    argv = [sys.executable, "-m", "replication.evaluate", *FLAGS, "--out=killed", "--params", str(PARAMS)]
     process = subprocess.Popen(argv, cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
     scratch = place / ".scratch/evaluate"
     deadline = time.monotonic() + 120

@@ -1,6 +1,6 @@
 """What an interrupted evaluation takes up again, and what it must not."""
 
-from commands import ROOT
+from commands import PARAMS
 
 from replication.cli import load_run
 from replication.evaluate import SECTIONS as EVALUATED
@@ -15,7 +15,7 @@ def test_a_damaged_chunk_and_what_follows_is_sampled_again(tmp_path):
 
 
 def test_other_weights_settings_of_the_model_or_revisions_do_not_resume(tmp_path):
-    run = load_run(EVALUATED, ["--model=tiny", "--params", str(ROOT / "params.yaml")])
+    run = load_run(EVALUATED, ["--model=tiny", "--params", str(PARAMS)])
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     (tmp_path / "config.json").write_text("{}")
     seen = {fingerprint(run, str(tmp_path), None, {})}

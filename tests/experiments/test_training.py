@@ -40,6 +40,7 @@ def test_a_line_that_does_not_fit_is_put_on_that_of_the_others(monkeypatch):
     assert not rows.rows[1]["note"]
 
 
+@pytest.mark.usefixtures("fixed_settings")
 def test_our_steps_are_timed_by_part():
     """Two steps of two updates on four completions of twelve tokens each, and one of them cut off nowhere."""
     config = step.Case("tiny", "tiny", None, SMALL, 2, 1).config()
@@ -51,6 +52,7 @@ def test_our_steps_are_timed_by_part():
         assert seconds["step"] == pytest.approx(sum(seconds.values()) - seconds["step"])
 
 
+@pytest.mark.usefixtures("fixed_settings")
 def test_what_trl_is_told_is_our_setting(tmp_path):
     case = step.Case("tiny", "tiny", tmp_path, SMALL, 3, 2)
     config = case.config()

@@ -240,6 +240,38 @@ def test_metrics_from_elsewhere_have_no_known_age(place):
     assert check(place, "--metrics", "other.json", "--any-age")[0] == 0
 
 
+STUDY = """stages:
+  report:
+    wdir: ../..
+    cmd: cp source.json reports/study.json
+    deps: [study.py]
+    metrics: [reports/study.json: {cache: false}]
+"""
+
+
+def test_the_study_is_looked_at_and_its_own_remedy_named(place):
+    (place / "experiments/study").mkdir(parents=True)
+    (place / "experiments/study/dvc.yaml").write_text(STUDY)
+    (place / "study.py").write_text("x = 1\n")
+    env = {**os.environ, **DVC, "DVC_SITE_CACHE_DIR": str(place / "site")}
+    command = [sys.executable, "-m", "dvc", "repro", "-q", "experiments/study/dvc.yaml"]
+    subprocess.run(command, cwd=place, env=env, check=True, capture_output=True)
+    assert "older" not in check(place)[1]
+    (place / "study.py").write_text("x = 2\n")
+    (place / "reports/study.json").write_text("{}")
+    code, out, _ = check(place)
+    older = "reports/study.json: reports/study.json modified since report ran, and 1 more: `make study`"
+    assert code == 0 and f"older          {older}; no row judges it" in out
+    flags = ["--pipeline", "experiments/study/dvc.yaml", "--metrics", "reports/study.json"]
+    code, out, _ = check(place, *flags)
+    assert code == 1 and "STALE          study.py modified since report ran: run `make study`" in out
+
+
+def test_the_gate_needs_no_git(place):
+    (place / ".dvc/config").unlink()  # which says so
+    assert check(place)[0] == 0
+
+
 # method.md section 8: (model, benchmark, algorithm, metric) -> value and source mark
 REPORTED = {
     ("q4b", "aime24", "e3rl", "avg"): [(0.506, "R"), (0.583, "R")],

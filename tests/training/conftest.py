@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from commands import ROOT, SMALL, command
+from commands import PARAMS, SMALL, command
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +45,6 @@ def quick_fit(tmp_path, monkeypatch):
     flags = [*SMALL, "--rollout.segments=3", "--data=data", "--policy.pretrained=policy", "--train.lr=0.001"]
 
     def fit(*argv: str) -> tuple[Path, float]:
-        return train(load_run([*SECTIONS, "grading"], ["--params", str(ROOT / "params.yaml"), *flags, *argv], OPTIONS))
+        return train(load_run([*SECTIONS, "grading"], ["--params", str(PARAMS), *flags, *argv], OPTIONS))
 
     return fit

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import ROOT, SMALL, command
+from commands import PARAMS, ROOT, SMALL, command
 from safetensors.torch import load_file
 
 from replication.errors import UserError
@@ -41,7 +41,7 @@ def test_kill_and_resume_give_the_same_numbers(workshop, way):
     scratch = workshop / ".scratch/train"
     assert not complete(scratch / straight.name / "checkpoints")
     process = subprocess.Popen(
-        [sys.executable, "-m", "replication.fit", "--params", str(ROOT / "params.yaml"), *argv, f"--out={resumed}"],
+        [sys.executable, "-m", "replication.fit", "--params", str(PARAMS), *argv, f"--out={resumed}"],
         cwd=workshop,
         env={**os.environ, "PYTHONPATH": str(ROOT), **BUILD},
         stdout=subprocess.DEVNULL,

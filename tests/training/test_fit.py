@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import SMALL, command
+from commands import PARAMS, SMALL, command
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -55,13 +55,13 @@ def test_completions_without_an_answer_stop_a_training(workshop):
     argv = [*SMALL, "--algorithm=grpo", "--seed=5", "--rollout.group_size=16", "--rollout.segments=1"]
     done = command("fit", *argv, "--rollout.segment_tokens=2", cwd=workshop, check=False)  # too short to answer
     assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith("error: step 1: 100.0% of 64 compl")
-    assert "grading.max_no_answer = 0.9" in done.stderr and not (workshop / "runs/train/tiny/grpo/5").exists()
+    assert "grading.max_no_answer = 0.9" in done.stderr and not list(workshop.glob("runs/**/grpo/5"))
 
 
 def test_two_writers_are_refused(workshop):
     argv = [*SMALL, "--algorithm=grpo", "--seed=9", "--train.steps=500"]
     first = subprocess.Popen(
-        [sys.executable, "-m", "replication.fit", "--params", str(ROOT / "params.yaml"), *argv],
+        [sys.executable, "-m", "replication.fit", "--params", str(PARAMS), *argv],
         cwd=workshop,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
@@ -69,7 +69,7 @@ def test_two_writers_are_refused(workshop):
     )
     try:
         deadline = time.monotonic() + 120
-        while not list((workshop / ".scratch/train/runs/train/tiny/grpo/9").glob("checkpoints/*")):
+        while not list(workshop.glob(".scratch/train/runs/hand/train/tiny/grpo/9/*/checkpoints/*")):
             assert first.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         second = command("fit", *argv, cwd=workshop, check=False)
@@ -77,7 +77,7 @@ def test_two_writers_are_refused(workshop):
         first.kill()
         first.wait()
     assert second.returncode == 2
-    assert "another process is at work" in second.stderr
+    assert f"another process ({first.pid}) is at work" in second.stderr
 
 
 @pytest.mark.parametrize(
