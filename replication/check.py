@@ -38,8 +38,8 @@ def main() -> None:
     arguments = parser.parse_args()
     reference = read_reference(arguments.reference)
     if arguments.record:
-        count = record(arguments.reference, reference, arguments.runs, arguments.study)
-        print(f"recorded {count} rows in {arguments.reference}")
+        recorded = record(arguments.reference, reference, arguments.runs, arguments.study)
+        print(f"recorded {recorded} rows in {arguments.reference}")
         return
     metrics, study = read_json(arguments.metrics), read_json(arguments.study)
     stale = [] if arguments.any_age else stale_stages(arguments.metrics, arguments.pipeline)

@@ -7,7 +7,7 @@ import torch
 from small_models import FAMILIES, small_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from replication.credit.allocation import allocation_weights, answer_attention, segment_mass
+from replication.credit.allocation import allocation_spread, allocation_weights, answer_attention, segment_mass
 from replication.errors import UserError
 
 
@@ -20,6 +20,15 @@ def test_weights_average_to_one_over_a_completions_segments():
     b = [math.sqrt(x) for x in (0.3, 0.05)]
     want = [[3 * x / sum(a) for x in a] + [0.0], [2 * x / sum(b) for x in b] + [0.0, 0.0]]
     torch.testing.assert_close(got, torch.tensor(want), rtol=1e-5, atol=1e-6)
+
+
+def test_the_spread_is_the_distance_from_an_even_share():
+    """Shares 0.5 and 1.5 are 0.5 away; 0.25, 0.5 and 2.25 are sqrt((0.75^2 + 0.5^2 + 1.25^2) / 3) = 0.8898 away."""
+    shares = torch.tensor([[0.5, 1.5, 0.0], [0.25, 0.5, 2.25], [1.0, 1.0, 1.0]])
+    present = torch.tensor([[True, True, False], [True, True, True], [True, True, True]])
+    torch.testing.assert_close(
+        allocation_spread(shares, present), torch.tensor([0.5, 0.889757, 0.0]), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_an_absent_segment_takes_no_share_however_evenly_the_others_have_theirs():

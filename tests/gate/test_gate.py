@@ -30,7 +30,7 @@ def alike(metric, interval, runs="abcd"):
 
 ROW = {"model": "tiny", "benchmark": "held", "mode": "plain"}
 CLAIMS = [{**ROW, "what": "e3rl trails", "algorithm": "e3rl", "metric": "over_baseline", "sign": -1}]
-STUDY = {
+SUMMARY = {
     task: {
         arm: {f"minus_{rival}_equal_tokens": {"mean": 0.1, "low": -0.1 * wide, "high": 0.2} for rival in RIVALS}
         for arm, wide in zip(STUDIED, (1, -0.5, 0), strict=True)
@@ -74,7 +74,7 @@ def check(place, *flags):
 def place(tmp_path):
     """A pipeline that was run, and its metrics recorded."""
     (tmp_path / "reports").mkdir()
-    (tmp_path / "reports/study.json").write_text(json.dumps(STUDY))
+    (tmp_path / "reports/study.json").write_text(json.dumps(SUMMARY))
     (tmp_path / "reports/machines.json").write_text(json.dumps({"metrics": RUNS}))
     (tmp_path / "code.py").write_text("x = 1\n")
     (tmp_path / "params.yaml").write_text("level: 1\n")
@@ -219,8 +219,8 @@ def test_damaged_files_are_named(place, name, text, told):
     [
         (alike("tiny/grpo/held/plain/avg", [0.6, 0.5, 0.7], "abc"), "fewer than four runs of tiny/grpo"),
         (
-            alike("tiny/e3rl/held/plain/over_baseline", [0, -1, 1]),
-            "'e3rl trails' does not hold in run a",
+            {"tiny/e3rl/held/plain/over_baseline": {**dict.fromkeys("abc", [-0.2, -0.3, -0.1]), "d": [0, -1, 1]}},
+            "'e3rl trails' does not hold in run d",
         ),
         (alike("tiny/grpo/held/plain/avg", [0.6, 0.5, 0.7]), "is of no recorded metric"),
         ([], "is no table of runs"),
@@ -233,6 +233,18 @@ def test_what_cannot_be_recorded(place, runs, told):
     assert code == 2 and told in err and (place / "reports/reference.json").read_text() == before
 
 
+def test_a_verdict_is_recorded_where_all_runs_share_it(place):
+    runs = {
+        **alike("tiny/e3rl/held/plain/over_baseline", [-0.2, -0.3, -0.1]),
+        **alike("tiny/grpo/held/erased/lift", [0.1, 0.05, 0.15]),
+    }
+    runs["tiny/grpo/held/erased/lift"]["d"] = [0.1, -0.05, 0.25]
+    (place / "reports/machines.json").write_text(json.dumps({"metrics": runs}))
+    assert check(place, "--record")[0] == 0
+    rows = json.loads((place / "reports/reference.json").read_text())["default"]
+    assert [row.get("verdict") for row in rows] == ["not reproduced", None]
+
+
 def test_metrics_from_elsewhere_have_no_known_age(place):
     (place / "other.json").write_text(json.dumps(METRICS))
     code, _, err = check(place, "--metrics", "other.json")
@@ -243,7 +255,7 @@ def test_metrics_from_elsewhere_have_no_known_age(place):
 STUDY = """stages:
   report:
     wdir: ../..
-    cmd: cp source.json reports/study.json
+    cmd: cp summary.json reports/study.json
     deps: [study.py]
     metrics: [reports/study.json: {cache: false}]
 """
@@ -253,15 +265,16 @@ def test_the_study_is_looked_at_and_its_own_remedy_named(place):
     (place / "experiments/study").mkdir(parents=True)
     (place / "experiments/study/dvc.yaml").write_text(STUDY)
     (place / "study.py").write_text("x = 1\n")
+    (place / "summary.json").write_text(json.dumps(SUMMARY))
     env = {**os.environ, **DVC, "DVC_SITE_CACHE_DIR": str(place / "site")}
     command = [sys.executable, "-m", "dvc", "repro", "-q", "experiments/study/dvc.yaml"]
     subprocess.run(command, cwd=place, env=env, check=True, capture_output=True)
     assert "older" not in check(place)[1]
     (place / "study.py").write_text("x = 2\n")
-    (place / "reports/study.json").write_text("{}")
+    (place / "reports/study.json").write_text(json.dumps(SUMMARY, indent=1))
     code, out, _ = check(place)
     older = "reports/study.json: reports/study.json modified since report ran, and 1 more: `make study`"
-    assert code == 0 and f"older          {older}; no row judges it" in out
+    assert code == 0 and f"older          {older}; judged as committed" in out
     flags = ["--pipeline", "experiments/study/dvc.yaml", "--metrics", "reports/study.json"]
     code, out, _ = check(place, *flags)
     assert code == 1 and "STALE          study.py modified since report ran: run `make study`" in out

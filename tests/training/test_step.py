@@ -249,6 +249,16 @@ def test_the_learning_rate_warms_up_and_stays():
         assert group["lr"] == pytest.approx(want)
 
 
+def test_the_learning_rate_falls_linearly_to_its_end():
+    """Of 12 steps, 3 warm up; from the fourth on it falls from 0.8 to a quarter of it in 8 equal parts of 0.075."""
+    made = module(train=TrainConfig(lr=0.8, warmup=3, steps=12, lr_end=0.25))
+    group = {}
+    made.optimizers = lambda: SimpleNamespace(param_groups=[group])
+    for step, want in ((0, 0.2), (3, 0.8), (4, 0.725), (11, 0.2)):
+        made.set_learning_rate(step)
+        assert group["lr"] == pytest.approx(want)
+
+
 def test_metrics_are_means_over_completion_tokens_without_erased_ones():
     part = SimpleNamespace(
         token_mask=torch.tensor([[True, True], [True, False], [True, True]]), erased=torch.tensor([False, False, True])
