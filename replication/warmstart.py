@@ -21,7 +21,8 @@ MARK = "warmstart.json"  # every warm start holds it
 def learning_rate(step: int, settings: WarmstartConfig) -> float:
     """The learning rate of a step, as a share of `settings.lr`: up over 20 steps, then constant over the clean steps,
     then down to `lr_end` over the noisy ones."""
-    left = (settings.clean_steps + settings.noisy_steps - 1 - step) / max(1, settings.noisy_steps)
+    noisy = settings.noisy_steps
+    left = (settings.clean_steps + noisy - 1 - step) / noisy if noisy else 1.0
     return min(0.05 + 0.95 * step / 20, 1.0, settings.lr_end + (1 - settings.lr_end) * left)
 
 
