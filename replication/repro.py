@@ -54,13 +54,20 @@ def figures() -> str:
     return "\n".join([*lines, f"the report: {REPORT}"])
 
 
-def rerun(pipeline: Path, stages: list[Stage], left: list[Stage], jobs: int, logs: Path) -> None:
-    """Run what is left, one run at a time in this folder.
+def rerun(pipeline: Path, jobs: int, logs: Path) -> None:
+    """Run what has changed, one run at a time in this folder.
 
     Raises:
         UserError: another run is at work here.
+        StageFailed, Stopped: nothing is left running.
     """
     with locked(logs) as lock:
+        if count := take_in(pipeline):
+            print(f"{count} outputs are whole but were gone from DVC's cache: it has them again")
+        stages = read_stages(pipeline)
+        left = due(stages)
+        if not left:
+            return print(f"{len(stages)} stages, nothing to rerun")
         expected = forecast(left, jobs)
         about = f", about {duration(expected)} at the pace of {pipeline}'s own figures" if expected else ""
         print(f"{len(left)} of {len(stages)} stages to run, {jobs} at a time{about}; what they say: {logs}", flush=True)
@@ -86,28 +93,22 @@ def main() -> None:
     if pipeline == DEFAULT:
         read_matrix(Path("params.yaml"))
     use_git_or_not(Path.cwd())
-    logs = Path(".scratch/repro") / pipeline.parent
-    if not arguments.dry and (count := take_in(pipeline)):
-        print(f"{count} outputs are whole but were gone from DVC's cache: it has them again")
-    stages = read_stages(pipeline)
-    left = due(stages)
     if arguments.dry:
-        return print(summary(stages, left))
-    if left:
-        try:
-            rerun(pipeline, stages, left, jobs, logs)
-        except StageFailed as failure:
-            log = logs / f"{failure.stage}.log"
-            others = f", and {len(failure.stopped)} beside it stopped" if failure.stopped else ""
-            print(f"error: {failure.stage} failed{others}; the last it said, all of it in {log}:", file=sys.stderr)
-            print("\n".join(f"  {line}" for line in last_words(log)), file=sys.stderr)
-            print("the same command goes on where it was", file=sys.stderr)
-            sys.exit(1)
-        except Stopped as stopped:
-            print("stopped: the same command goes on where it was", file=sys.stderr)
-            sys.exit(128 + stopped.number)
-    else:
-        print(f"{len(stages)} stages, nothing to rerun")
+        stages = read_stages(pipeline)
+        return print(summary(stages, due(stages)))
+    logs = Path(".scratch/repro") / pipeline.parent
+    try:
+        rerun(pipeline, jobs, logs)
+    except StageFailed as failure:
+        log = logs / f"{failure.stage}.log"
+        others = f", and {len(failure.stopped)} beside it stopped" if failure.stopped else ""
+        print(f"error: {failure.stage} failed{others}; the last it said, all of it in {log}:", file=sys.stderr)
+        print("\n".join(f"  {line}" for line in last_words(log)), file=sys.stderr)
+        print("the same command goes on where it was", file=sys.stderr)
+        sys.exit(1)
+    except Stopped as stopped:
+        print("stopped: the same command goes on where it was", file=sys.stderr)
+        sys.exit(128 + stopped.number)
     if pipeline == DEFAULT:
         print(figures())
 
