@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.scratch/dvc
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install repro study status test check clean oracle mutants bench fuzz
+.PHONY: help install repro study status test check clean oracle mutants machines bench fuzz
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -58,6 +58,9 @@ oracle: $(STAMP) ## TRL and verl in an environment of their own; their losses mu
 
 mutants: $(STAMP) ## plants errors in the equations; a test must notice each one
 	$(BIN)/python tests/mutants/run.py
+
+machines: $(STAMP) ## the small default on simulated machines and with other seeds: a table; FULL=1 trains as well, an hour
+	$(RUN) experiments.machines $(if $(FULL),--full)
 
 bench: $(STAMP) ## the grader beside plain math-verify, and the rollout engine beside transformers' own -> reports/bench.json
 	$(RUN) experiments.grading.speed

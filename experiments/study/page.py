@@ -28,7 +28,8 @@ Written by `python -m experiments.study.report` from the cells in reports/study;
 samples. Intervals are 95 %, Student's t over the seeds, paired by seed (and so by warm start) for differences. *Plain*
 has erasure off, *erased* on, with the algorithm's own erasure settings. *Equal tokens*: plain held-out accuracy when
 both have generated as many tokens, erased ones counted; after 20 steps some curves still rise (see the figures), and a
-difference says who is ahead by then, not who ends higher. `e3rl` is the letter of the paper as we reconstruct it;
+difference says who is ahead by then, not who ends higher. The warm starts are those before version 0.6.0 (attention
+heads of 24, a constant learning rate), which another processor makes differently. `e3rl` is the letter of the paper as we reconstruct it;
 everything with a suffix is an ablation or ours."""
 
 

@@ -61,7 +61,7 @@ def _differences(arm: Arm, arms: Sequence[Arm], benchmark: str, modes: Sequence[
     parts = []
     for mode in modes:
         cell = benchmark, mode
-        if (best := best_baseline(arms, cell)) is not None:
+        if "@" not in mode and (best := best_baseline(arms, cell)) is not None:
             gain = difference(arm, best, cell, cell)
             parts.append(f"{mode}: {gain} against {best.algorithm}, a gain is {verdict(gain)}")
     return (
