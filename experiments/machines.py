@@ -6,9 +6,12 @@
 
 A machine is simulated by what decides how floating-point sums are rounded: the instructions that torch, MKL and oneDNN
 may use, and the number of threads. Each run has a folder of its own in .scratch/machines, with a copy of the code, and
-is DVC's `repro` of the whole pipeline there. The table has every metric with its spread; it is red, and the exit code
-1, where a run's mean lies outside the interval that reports/metrics.json gives. reports/machines.json keeps the table,
-and `python -m replication.check --record` takes the gate's ranges from it.
+is DVC's `repro` of the whole pipeline there. Two machines (onednn, threads) and other warm starts train nothing.
+
+The table has every metric with its spread. It is red, and the exit code 1, where the mean of a machine or of other
+seeds lies outside the interval that reports/metrics.json gives, or where their verdicts differ. Another warm start is
+another policy: it is shown and not judged. reports/machines.json keeps the table of a full run, and
+`python -m replication.check --record` takes the gate's ranges from it.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +32,9 @@ import yaml
 
 from replication.errors import Parser, UserError, run_command
 from replication.evaluation.statistics import Interval
-from replication.gate.record import intervals
+from replication.gate.record import DIFFERENCES, KINDS, intervals, verdicts
 from replication.gate.reference import read_json
+from replication.outputs import locked
 
 ROOT = Path(__file__).parents[1]
 PLACES = Path(".scratch/machines")
@@ -41,7 +46,7 @@ RED, PLAIN = "\033[31m", "\033[0m"
 class Variant:
     """One way to run the default: a simulated machine, other seeds, or another warm start."""
 
-    kind: str  # machine, seeds, or warm start: the gate's ranges come from the first two
+    kind: str  # machine, seeds, or warm start
     env: dict[str, str] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)  # of the training
     warm_start: int = 0
@@ -70,10 +75,12 @@ def can_run(variant: Variant) -> bool:
     return not variant.needs or (CPU.exists() and variant.needs in CPU.read_text().split())
 
 
-def settings_of(variant: Variant, full: bool) -> dict[str, Any]:
+def settings_of(variant: Variant, full: bool, bases: Sequence[str]) -> dict[str, Any]:
     """params.yaml as the variant has it."""
     params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["matrix"]["seeds"] = list(variant.seeds)
+    if bases:
+        params["matrix"]["bases"] = list(bases)
     if not full:
         params["matrix"]["models"] = []
     for name in params["matrix"]["bases"]:
@@ -94,14 +101,19 @@ def set_up(place: Path, params: dict[str, Any]) -> None:
         subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=place, check=True)
 
 
-def run(name: str, full: bool) -> dict[str, Any]:
+def run(name: str, full: bool, bases: Sequence[str] = ()) -> dict[str, Any]:
     """Run the pipeline of a variant, or what is left of it, and return its metrics.
 
     Raises:
-        UserError: it failed; its log says why.
+        UserError: it failed, its log says why; or another process is at work there.
     """
-    variant, place = VARIANTS[name], PLACES / name
-    set_up(place, settings_of(variant, full))
+    with locked(PLACES / name):
+        return _run(VARIANTS[name], name, full, bases)
+
+
+def _run(variant: Variant, name: str, full: bool, bases: Sequence[str]) -> dict[str, Any]:
+    place = PLACES / name
+    set_up(place, settings_of(variant, full, bases))
     env = {**os.environ, **variant.env, "PYTHONPATH": str(place.resolve()), "DVC_NO_ANALYTICS": "1"}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"  # dvc.yaml's `python` is this one
     env["DVC_SITE_CACHE_DIR"] = str((place / ".scratch/dvc").resolve())
@@ -125,17 +137,21 @@ def table_of(metrics: dict[str, dict[str, Any]]) -> Table:
 
 
 def page(table: Table, report: dict[str, Interval]) -> tuple[str, int]:
-    """The table as text, and in how many of its rows some run's mean lies outside the report's interval."""
+    """The table as text, and how many of its rows are red."""
     width, red = max(map(len, table)), 0
-    lines = [f"{'metric':{width}}  {'the report':24}  least   most    spread"]
+    lines = [f"{'metric':{width}}  {'the report':24}  least   most    spread  other warm starts"]
     for name, row in table.items():
-        means = {run: interval.mean for run, interval in row.items()}
+        judged = {run: interval for run, interval in row.items() if VARIANTS[run].kind in KINDS}
+        means, others = {run: i.mean for run, i in judged.items()}, [row[run].mean for run in row if run not in judged]
         told = report.get(name)
-        outside = [run for run, mean in means.items() if told and not told.low <= mean <= told.high]
-        red += bool(outside)
-        least, most = min(means.values()), max(means.values())
-        line = f"{name:{width}}  {told or 'not in the report'!s:24}  {least:<6.3f}  {most:<6.3f}  {most - least:.3f}"
-        lines.append(f"{RED}{line}  outside: {', '.join(outside)}{PLAIN}" if outside else line)
+        wrong = [f"outside: {run}" for run, mean in means.items() if told and not told.low <= mean <= told.high]
+        words = verdicts(list(judged.values())) if name.rpartition("/")[2] in DIFFERENCES else set()
+        wrong += [f"verdicts: {', '.join(sorted(words))}"] if len(words) > 1 else []
+        red += bool(wrong)
+        spread = [min(means.values(), default=nan), max(means.values(), default=nan)]
+        line = f"{name:{width}}  {told or 'not in the report'!s:24}  {spread[0]:<6.3f}  {spread[1]:<6.3f}  "
+        line += f"{spread[1] - spread[0]:<6.3f}  {' '.join(f'{mean:.3f}' for mean in others)}"
+        lines.append(f"{RED}{line}  {', '.join(wrong)}{PLAIN}" if wrong else line)
     return "\n".join(lines), red
 
 
@@ -154,14 +170,19 @@ def main() -> None:
     parser = Parser(prog="python -m experiments.machines", description=__doc__.split("\n")[0])
     parser.add_argument("--full", action="store_true", help="train as well")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="RUN", help="some runs")
+    parser.add_argument("--bases", nargs="+", default=[], metavar="MODEL", help="other models than the matrix's")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
     parser.add_argument("--out", type=Path, default=None, help="the table, reports/machines.json with --full")
     arguments = parser.parse_args()
     names = [name for name in arguments.only if can_run(VARIANTS[name])]
     for name in set(arguments.only) - {*names}:
         print(f"{name}: this processor has no {VARIANTS[name].needs}")
+    if not arguments.full:
+        names = [name for name in names if VARIANTS[name].kind != "seeds"]  # of the training
+    if not names:
+        raise UserError(f"nothing is left to run of {', '.join(arguments.only)}: name others by --only")
     with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
-        asked = [pool.submit(run, name, arguments.full and VARIANTS[name].trains) for name in names]
+        asked = [pool.submit(run, n, arguments.full and VARIANTS[n].trains, arguments.bases) for n in names]
         try:
             found = [future.result() for future in asked]
         except UserError:
@@ -171,12 +192,11 @@ def main() -> None:
     report = {"/".join(path): interval for path, interval in intervals(read_json(Path("reports/metrics.json")))}
     text, red = page(table, report)
     print(text)
-    out = arguments.out or (Path("reports/machines.json") if arguments.full else None)
+    whole = arguments.full and not arguments.bases and arguments.only == list(VARIANTS)
+    out = arguments.out or (Path("reports/machines.json") if whole else None)
     if out:
         write(out, table, names)
-    print(
-        f"{len(table)} metrics of {len(names)} runs: {red} outside the report's intervals" + (f" -> {out}" * bool(out))
-    )
+    print(f"{len(table)} metrics of {len(names)} runs, {red} of them red" + (f" -> {out}" if out else ""))
     sys.exit(1 if red else 0)
 
 

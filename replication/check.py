@@ -36,12 +36,12 @@ def main() -> None:
     parser.add_argument("--study", type=Path, default=Path("reports/study.json"), help="the study's summary")
     parser.add_argument("--verbose", action="store_true", help="also list the rows that passed")
     arguments = parser.parse_args()
-    reference = read_reference(arguments.reference)
+    reference, metrics = read_reference(arguments.reference), read_json(arguments.metrics)
     if arguments.record:
-        recorded = record(arguments.reference, reference, arguments.runs, arguments.study)
+        recorded = record(arguments.reference, reference, metrics, arguments.runs, arguments.study)
         print(f"recorded {recorded} rows in {arguments.reference}")
         return
-    metrics, study = read_json(arguments.metrics), read_json(arguments.study)
+    study = read_json(arguments.study)
     stale = [] if arguments.any_age else stale_stages(arguments.metrics, arguments.pipeline)
 
     rows = [(STALE, cause, f"run `{remedy(arguments.pipeline)}`") for cause in stale]
@@ -57,9 +57,8 @@ def main() -> None:
             print(f"{verdict:14s} {what}: {text}")
     pipeline, page = STUDY
     if not arguments.any_age and pipeline.exists() and page.exists() and (causes := stale_stages(page, pipeline)):
-        print(
-            f"{'older':14s} {page}: {causes[0]}, and {len(causes) - 1} more: `{remedy(pipeline)}`; judged as committed"
-        )
+        more = f", and {len(causes) - 1} more" if causes[1:] else ""
+        print(f"{'older':14s} {page}: {causes[0]}{more}: `{remedy(pipeline)}`; judged as committed")
     count = Counter(verdict for verdict, _, _ in rows)
     failed = count[FAILED] + count[MISSING] + count[STALE]
     passed = count[OK] + count[REPRODUCED]

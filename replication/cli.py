@@ -78,7 +78,7 @@ def read_matrix(path: Path) -> Matrix:
     rows = (("bases", params["models"], "models"), ("models", found.bases, "matrix.bases"))
     for key, known, where in (*rows, ("algorithms", params["algorithms"], "algorithms")):
         for name in matrix[key]:
-            if name not in known:
+            if not isinstance(name, str) or name not in known:
                 raise UserError(
                     f"{path}, matrix.{key}: {name!r} is not in {where}, which has {', '.join(map(str, known))}"
                 )

@@ -58,8 +58,8 @@ def out_of(run: Run) -> Path:
     checkpoint, data = run.options["checkpoint"], f"data/{run.model}"
     cell = f"{run.model}/{algorithm_and_seed(checkpoint)}"
     trained = f"runs/train/{cell}" if checkpoint else None
-    made_with = [run.config.fingerprint(*SECTIONS), run.params, os.path.relpath(run.options["data"] or data)]
-    filed = [run.filed.fingerprint(*SECTIONS), "params.yaml", data]
+    made_with = [run.config.fingerprint(*SECTIONS, "grading"), run.params, os.path.relpath(run.options["data"] or data)]
+    filed = [run.filed.fingerprint(*SECTIONS, "grading"), "params.yaml", data]
     policy = os.path.relpath(checkpoint) if checkpoint else None
     return run_folder("evaluate", cell, [*made_with, policy], [*filed, trained])
 

@@ -90,6 +90,9 @@ def main() -> None:
         raise UserError(f"--jobs {jobs} is not a positive whole number")
     if not pipeline.is_file():
         raise UserError(f"{pipeline} does not exist: run from the repository's root, or name another by --pipeline")
+    if not pipeline.resolve().is_relative_to(Path.cwd()):
+        raise UserError(f"{pipeline} is not below {Path.cwd()}: run from the repository that has it")
+    pipeline = pipeline.resolve().relative_to(Path.cwd())
     if pipeline == DEFAULT:
         read_matrix(Path("params.yaml"))
     use_git_or_not(Path.cwd())

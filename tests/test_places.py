@@ -66,9 +66,10 @@ def test_an_evaluation_of_what_is_not_the_pipelines_lies_apart(place):
         evaluated("--checkpoint runs/hand/train/tiny/e3rl/0/12345678"),
         evaluated("--checkpoint runs/train/tiny/e3rl/0 --evaluate.temperature 0.5"),
         evaluated("--evaluate.temperature 0.5"),
+        evaluated("--grading.time_limit 0.5"),
         evaluated("--data elsewhere"),
     }
-    assert len(found) == 4 and all(apart.fullmatch(path) for path in found)
+    assert len(found) == 5 and all(apart.fullmatch(path) for path in found)
 
 
 def test_data_of_other_settings_do_not_take_the_place_of_the_pipelines(place, monkeypatch):

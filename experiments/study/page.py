@@ -29,8 +29,8 @@ samples. Intervals are 95 %, Student's t over the seeds, paired by seed (and so 
 has erasure off, *erased* on, with the algorithm's own erasure settings. *Equal tokens*: plain held-out accuracy when
 both have generated as many tokens, erased ones counted; after 20 steps some curves still rise (see the figures), and a
 difference says who is ahead by then, not who ends higher. The warm starts are those before version 0.6.0 (attention
-heads of 24, a constant learning rate), which another processor makes differently. `e3rl` is the letter of the paper as we reconstruct it;
-everything with a suffix is an ablation or ours."""
+heads of 24, a constant learning rate): of the same seed another processor makes another one. `e3rl` is the letter of
+the paper as we reconstruct it; everything with a suffix is an ablation or ours."""
 
 
 def opening(tasks: Sequence[Task]) -> str:

@@ -12,13 +12,19 @@ from typing import Any
 
 from replication.errors import UserError
 from replication.evaluation.statistics import Interval, verdict
-from replication.gate.judge import sign_holds, study_word
+from replication.gate.judge import OK, judge_default, sign_holds, study_word
 from replication.gate.reference import GROUPS, KEYS, Row, is_sealed, read_json, seal_of
 
 FLOOR = 0.01  # least room beyond the runs: of a share, or as a part of a number of tokens
+CLOSE = 1e-4  # the same of sampler and trainer, in nats
+KINDS = ("machine", "seeds")  # runs that the ranges come from; another warm start is another policy
 SHARES = ("avg", "pass", "maj", "reward", "erasure_rate", "groups_without_signal")  # they lie between 0 and 1
 DIFFERENCES = ("lift", "over_temperature", "over_baseline")
-STUDIED = ("e3rl", "e3rl_mixed", "e3rl_contrastive_absolute")  # whose verdicts against the rivals docs/study.md gives
+STUDIED = (
+    "e3rl",
+    "e3rl_mixed",
+    "e3rl_contrastive_absolute",
+)  # whose verdicts against the rivals reports/study.md gives
 RIVALS = ("grpo", "grpo_cool", "dapo")
 
 
@@ -36,34 +42,41 @@ def intervals(metrics: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
 def expected(path: tuple[str, ...], runs: list[Interval]) -> Row:
     """A row: where the mean of another run may lie, and how wide its interval may be.
 
-    The range of the runs' means, and as much again on either side: after eight runs that vary alike, one more lies
-    outside once in several hundred times. Where they hardly differ there is room for `FLOOR`.
+    The range of the runs' means, and room on either side: as much again, but at least half the half-width of the
+    widest interval, since few runs may happen to lie close together, and at least `FLOOR`.
     """
-    means = [run.mean for run in runs]
+    means, widest = [run.mean for run in runs], max(run.high - run.low for run in runs)
     least, most = min(means), max(means)
-    room = max(most - least, FLOOR * (most if path[-1] == "tokens" else 1.0))
+    floor = CLOSE if path[-1] == "mismatch" else FLOOR * (most if path[-1] == "tokens" else 1.0)
+    room = max(most - least, widest / 4, floor)
     low, high = least - room, most + room
     if path[-1] in SHARES:
         low, high = max(0.0, low), min(1.0, high)
     row: Row = dict(zip(("what", *KEYS), (", ".join(path), *path), strict=True))
-    row |= {"low": round(low, 5), "high": round(high, 5), "widest": round(max(r.high - r.low for r in runs), 5)}
-    words = {verdict(run) for run in runs}
-    if path[-1] in DIFFERENCES and len(words) == 1:
+    row |= {"low": round(low, 5), "high": round(high, 5), "widest": round(widest, 5)}
+    if path[-1] in DIFFERENCES and len(words := verdicts(runs)) == 1:
         row["verdict"] = words.pop()
     return row
 
 
+def verdicts(runs: list[Interval]) -> set[str]:
+    """The words that the runs' intervals stand for; none where some run has no spread, which is evidence of nothing."""
+    return {verdict(run) for run in runs} if all(run.low < run.high for run in runs) else set()
+
+
 def read_runs(path: Path) -> dict[tuple[str, ...], dict[str, Interval]]:
-    """The table of the runs: metric -> run -> interval.
+    """The table of the runs that count: metric -> run -> interval. What repeats another metric is left out.
 
     Raises:
         UserError: it is missing or damaged, or has fewer than four runs of a metric.
     """
     table = read_json(path)
     try:
+        counted = {run for run, about in table["runs"].items() if about["kind"] in KINDS}
         found = {
-            tuple(name.split("/")): {run: Interval(*numbers) for run, numbers in row.items()}
+            tuple(name.split("/")): {run: Interval(*numbers) for run, numbers in row.items() if run in counted}
             for name, row in table["metrics"].items()
+            if "/average/" not in name and not name.endswith("/gain_over_baseline")
         }
         few = [name for name, row in found.items() if len(row) < 4 or len(name) != len(KEYS)]
     except (KeyError, TypeError, AttributeError) as error:
@@ -74,14 +87,15 @@ def read_runs(path: Path) -> dict[tuple[str, ...], dict[str, Interval]]:
     return found
 
 
-def record(path: Path, reference: dict[str, Any], runs: Path, study: Path) -> int:
+def record(path: Path, reference: dict[str, Any], metrics: Any, runs: Path, study: Path) -> int:
     """Write the expected rows of the small default and the study's verdicts, and seal all rows.
 
     Returns:
         How many rows were recorded.
 
     Raises:
-        UserError: the reference was edited by hand, or a claim does not hold in one of the runs.
+        UserError: the reference was edited by hand, a claim does not hold in one of the runs, or the metrics are not
+            what the runs let expect: then the runs are of other code or settings.
     """
     if "seal" in reference and not is_sealed(reference):
         raise UserError(f"{path} was edited: restore it with git; to change it on purpose, delete its `seal` as well")
@@ -94,6 +108,10 @@ def record(path: Path, reference: dict[str, Any], runs: Path, study: Path) -> in
         if key not in found:
             raise UserError(f"claim {claim['what']!r} is of no recorded metric: correct {path}")
     reference["default"] = [expected(metric, list(row.values())) for metric, row in found.items()]
+    for row in reference["default"]:
+        word, what, figures = judge_default(metrics, row)
+        if word != OK:
+            raise UserError(f"{what}: {figures}: {runs} is of other code or settings: run `make machines FULL=1`")
     reference["study"] = studied(read_json(study))
     groups = [
         f'"{group}": [\n' + ",\n".join("  " + json.dumps(row) for row in reference[group]) + "\n]" for group in GROUPS

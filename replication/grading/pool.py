@@ -77,7 +77,7 @@ class Grader:
         """The verdicts on (gold, completion) pairs, in order; equal answers are checked once, on all workers.
 
         A check that was stopped is done again when all others are, alone, by a fresh process and with three times the
-        time: nearness to the limit, other checks' leftovers and a killed worker decide nothing.
+        time. So what takes less than about three limits has its verdict on any machine; a check near three may not.
 
         Args:
             pairs: the reference answer and the completion.

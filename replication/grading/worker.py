@@ -4,8 +4,8 @@ It imports sympy once, then forks a checker for the checks, so that a checker th
 milliseconds. Requests and replies are JSON, one a line, on standard input and output; it leaves at end of input.
 
 SECONDS are CPU time of the checker; the kernel counts them and ends it, in C code too, so that a busy machine costs no
-verdict. A check that is asked again has three times as many: one near the limit needs more beside busy neighbours than
-alone, and has the same verdict in both.
+verdict. A check that is asked again has three times as many, since one near the
+limit needs more beside busy neighbours than alone.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class StepMetrics:
             if members.any():
                 self.add(name, reward.flatten()[members].sum(), members.sum())
 
-    def add_shares(self, rollout: Rollout, shares: Tensor) -> None:
+    def add_allocation_spread(self, rollout: Rollout, shares: Tensor) -> None:
         """Add how unevenly the [R, N] shares c_n divide the reward over the segments."""
         present = torch.arange(shares.shape[1], device=shares.device) < rollout.segments[:, None]
         spread = allocation_spread(shares, present)

@@ -94,7 +94,7 @@ class E3RLModule(L.LightningModule):
         look_back = settings.advantage == "segment" and settings.allocation == "attention"
         mass = self.answer_mass(rollout, seqs) if look_back else None
         members, erased, shares = assign_credit(settings, rollout, correct, mass)  # [R, N], [P, N], [R, N]
-        self.metrics.add_shares(rollout, shares)
+        self.metrics.add_allocation_spread(rollout, shares)
         advantage = members.gather(1, rollout.segment_of[:, :t].clamp(min=0))
         if seqs.erased.any():
             group = torch.tensor([a.row // rollout.group_size for a in rollout.attempts], device=self.device)

@@ -25,6 +25,20 @@ RUNS = {  # what four runs found
 RUNS_OF_E3RL = {run: [-0.2, -0.3, -0.1] for run in "abc"}
 
 
+LIFTED = {
+    "lift": {"mean": 0.1, "low": 0.05, "high": 0.15},
+    "over_temperature": {"mean": 0.1, "low": 0.1, "high": 0.1},
+}
+
+
+def table(metrics):
+    """reports/machines.json: four machines, and another warm start, which is another policy."""
+    kinds = {**dict.fromkeys("abc", "machine"), "d": "seeds", "w": "warm start"}
+    other = {metric: {**row, "w": [0.9, 0.8, 0.95]} for metric, row in metrics.items()}
+    copies = {"tiny/e3rl/average/plain/over_baseline": {"a": [0, 0, 0]}, "tiny/e3rl/held/plain/gain_over_baseline": {}}
+    return json.dumps({"runs": {run: {"kind": kind} for run, kind in kinds.items()}, "metrics": {**other, **copies}})
+
+
 def alike(metric, interval, runs="abcd"):
     return {metric: dict.fromkeys(runs, interval)}
 
@@ -76,7 +90,7 @@ def place(tmp_path):
     """A pipeline that was run, and its metrics recorded."""
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports/study.json").write_text(json.dumps(SUMMARY))
-    (tmp_path / "reports/machines.json").write_text(json.dumps({"metrics": RUNS}))
+    (tmp_path / "reports/machines.json").write_text(table(RUNS))
     (tmp_path / "code.py").write_text("x = 1\n")
     (tmp_path / "params.yaml").write_text("level: 1\n")
     (tmp_path / "source.json").write_text(json.dumps(METRICS))
@@ -109,8 +123,8 @@ def test_the_gate_turns_red_on_each_and_is_green_otherwise(place):
     assert "ok             tiny, grpo, held, plain, avg: 0.600" in check(place, "--verbose")[1]
     reference, metrics = place / "reports/reference.json", place / "reports/metrics.json"
     first, second = json.loads(reference.read_text())["default"]
-    assert (first["low"], first["high"], first["widest"]) == (0.51, 0.66, 0.22)  # 0.56 to 0.61, and as much again
-    assert (second["low"], second["high"], second["verdict"]) == (-0.21, -0.19, "not reproduced")
+    assert (first["low"], first["high"], first["widest"]) == (0.505, 0.665, 0.22)  # 0.56 to 0.61, and 0.22 / 4
+    assert (second["low"], second["high"], second["verdict"]) == (-0.25, -0.15, "not reproduced")
     words = [row["verdict"] for row in json.loads(reference.read_text())["study"]]
     assert words == ["undecided"] * 3 + ["yes"] * 3 + ["undecided"] * 3
     whole = {
@@ -125,7 +139,7 @@ def test_the_gate_turns_red_on_each_and_is_green_otherwise(place):
             path.write_text(text)
 
     edit(metrics, moved)
-    red("FAILED         tiny, grpo, held, plain, avg: 0.800, recorded [0.510, 0.660]", "--any-age")
+    red("FAILED         tiny, grpo, held, plain, avg: 0.800, recorded [0.505, 0.665]", "--any-age")
     edit(metrics, moved)
     red("STALE          reports/metrics.json modified since report ran: run `make repro`")
     edit(metrics, lambda m: m["tiny"].pop("grpo"))
@@ -228,22 +242,30 @@ def test_damaged_files_are_named(place, name, text, told):
     ],
 )
 def test_what_cannot_be_recorded(place, runs, told):
-    (place / "reports/machines.json").write_text(json.dumps({"metrics": runs} if runs else []))
+    (place / "reports/machines.json").write_text(table(runs) if runs else "[]")
     before = (place / "reports/reference.json").read_text()
     code, _, err = check(place, "--record")
     assert code == 2 and told in err and (place / "reports/reference.json").read_text() == before
 
 
+def test_runs_of_other_code_are_not_recorded(place):
+    edit(place / "reports/metrics.json", moved)
+    code, _, err = check(place, "--record")
+    assert code == 2 and "tiny, grpo, held, plain, avg: 0.800" in err and "is of other code or settings" in err
+
+
 def test_a_verdict_is_recorded_where_all_runs_share_it(place):
+    edit(place / "reports/metrics.json", lambda m: m["tiny"]["grpo"]["held"].update(erased=LIFTED))
     runs = {
         **alike("tiny/e3rl/held/plain/over_baseline", [-0.2, -0.3, -0.1]),
         **alike("tiny/grpo/held/erased/lift", [0.1, 0.05, 0.15]),
     }
-    runs["tiny/grpo/held/erased/lift"]["d"] = [0.1, -0.05, 0.25]
-    (place / "reports/machines.json").write_text(json.dumps({"metrics": runs}))
+    runs["tiny/grpo/held/erased/lift"]["d"] = [0.1, -0.05, 0.25]  # underpowered
+    runs |= alike("tiny/grpo/held/erased/over_temperature", [0.1, 0.1, 0.1])  # no spread says nothing
+    (place / "reports/machines.json").write_text(table(runs))
     assert check(place, "--record")[0] == 0
     rows = json.loads((place / "reports/reference.json").read_text())["default"]
-    assert [row.get("verdict") for row in rows] == ["not reproduced", None]
+    assert [row.get("verdict") for row in rows] == ["not reproduced", None, None]
 
 
 def test_metrics_from_elsewhere_have_no_known_age(place):
