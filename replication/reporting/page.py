@@ -73,13 +73,14 @@ def _differences(arm: Arm, arms: Sequence[Arm], benchmark: str, modes: Sequence[
 
 HEAD = """# Report
 
-Written by `python -m replication.report` from the runs in `runs/`; rerun by `make repro`. Intervals are 95 %, over
-training seeds and problems as if both had been drawn anew (over problems alone where there is one seed); all seeds
-share one warm start, and another seed of it would give other numbers. A gain is *not reproduced* where its interval
-rules out 0.02; else it is *reproduced* where the interval lies above 0, and *underpowered* where it does not. *plain*
-has erasure off, *erased* on, *plain@0.3* is plain at temperature 0.3; the weights are the same. Tokens count all that
-was generated, erased ones included. `e3rl` is the letter of the paper as we reconstruct it; `e3rl_mixed` is an
-extension of ours. Names: docs/glossary.md."""
+Written by `python -m replication.report` from the runs in `runs/` that params.yaml's matrix names; `make repro` reruns
+it. Intervals are 95 %, over training seeds and problems as if both had been drawn anew (over problems alone where there
+is one seed). Where every sample is right, or none is, the interval is that of as many problems passed. All seeds share
+one warm start, and another seed of it would give other numbers. A gain is *underpowered* where nothing varies; else it
+is *not reproduced* where its interval rules out 0.02, *reproduced* where the interval lies above 0, and *underpowered*
+elsewhere. *plain* has erasure off, *erased* on, *plain@0.3* is plain at temperature 0.3; the weights are the same.
+Tokens count all that was generated, erased ones included. `e3rl` is the letter of the paper as we reconstruct it;
+`e3rl_mixed` is an extension of ours. Names: docs/glossary.md."""
 
 
 def head(models: Sequence[str]) -> str:
