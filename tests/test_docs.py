@@ -2,11 +2,14 @@
 
 import ast
 import importlib
+import json
 import pkgutil
 import re
 from pathlib import Path
 
 import pytest
+
+from replication.gate.record import KINDS
 
 ROOT = Path(__file__).parents[1]
 ROWS = [
@@ -60,3 +63,28 @@ def test_the_readmes_tables_are_the_reports(section, page):
     text = (ROOT / "README.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
     rows = [line for line in text.splitlines() if line.startswith("| ") and "0." in line]
     assert len(rows) >= 4 and all(row in found for row in rows)
+
+
+def test_the_readmes_ranges_are_those_of_the_machines():
+    table = json.loads((ROOT / "reports/machines.json").read_text())
+    text = " ".join((ROOT / "README.md").read_text().split())
+    counted = [run for run, about in table["runs"].items() if about["kind"] in KINDS]
+
+    def span(metric):
+        means = [table["metrics"][metric][run][0] for run in counted if run in table["metrics"][metric]]
+        return f"{min(means):.2f} to {max(means):.2f}"
+
+    plain, erased = (span(f"tiny/untrained/heldout/{mode}/avg") for mode in ("plain", "erased"))
+    assert f"the untrained policy has {plain} plain and {erased} erased" in text
+    trained = [f"{span(f'tiny/{name}/heldout/plain/avg')} (`{name}`)" for name in ("grpo", "e3rl", "e3rl_mixed")]
+    assert f"the trained ones has {trained[0]}, {trained[1]} and {trained[2]}" in text
+    others = [
+        [
+            f"{table['metrics'][f'{model}/untrained/heldout/erased/avg'][run][0]:.2f}"
+            for run in table["runs"]
+            if run not in counted
+        ]
+        for model in ("tiny", "selfcheck")
+    ]
+    told = [" and ".join(means) for means in others]
+    assert f"two gave {told[0]} erased on recurrence, and {told[1]} on self-check" in text
