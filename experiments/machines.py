@@ -31,8 +31,8 @@ from typing import Any
 import yaml
 
 from replication.errors import Parser, UserError, run_command
-from replication.evaluation.statistics import Interval
-from replication.gate.record import DIFFERENCES, KINDS, intervals, verdicts
+from replication.evaluation.statistics import Interval, verdict
+from replication.gate.record import DIFFERENCES, KINDS, intervals
 from replication.gate.reference import read_json
 from replication.outputs import locked
 
@@ -149,7 +149,8 @@ def page(table: Table, report: dict[str, Interval]) -> tuple[str, int]:
         wrong = []
         if told and metric in CLAIMED and told.low < told.high:
             wrong = [f"outside: {run}" for run, mean in means.items() if not told.low <= mean <= told.high]
-        words = verdicts(list(judged.values())) if metric in DIFFERENCES and "@" not in mode else set()
+        told_of = metric in DIFFERENCES and "@" not in mode and all(i.low < i.high for i in judged.values())
+        words = {verdict(i) for i in judged.values()} if told_of else set()
         wrong += [f"verdicts: {', '.join(sorted(words))}"] if len(words) > 1 else []
         red += bool(wrong)
         spread = [min(means.values(), default=nan), max(means.values(), default=nan)]

@@ -14,9 +14,10 @@ from replication.errors import UserError
 from replication.evaluation.statistics import Interval, verdict
 from replication.gate.judge import OK, judge_default, sign_holds, study_word
 from replication.gate.reference import GROUPS, KEYS, Row, is_sealed, read_json, seal_of
+from replication.reporting.results import UNTRAINED
 
 FLOOR = 0.01  # least room beyond the runs: of a share, or as a part of a number of tokens
-CLOSE = 1e-4  # the same of sampler and trainer, in nats
+FLOORS = {"mismatch": 1e-4, "allocation_spread": 0.1}  # in nats, and where 0 is uniform and 0.7 what attention gives
 KINDS = ("machine", "seeds")  # runs that the ranges come from; another warm start is another policy
 SHARES = ("avg", "pass", "maj", "reward", "erasure_rate", "groups_without_signal")  # they lie between 0 and 1
 DIFFERENCES = ("lift", "over_temperature", "over_baseline")
@@ -42,13 +43,15 @@ def intervals(metrics: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
 def expected(path: tuple[str, ...], runs: list[Interval]) -> Row:
     """A row: where the mean of another run may lie, and how wide its interval may be.
 
-    The range of the runs' means, and room on either side: as much again, but at least half the half-width of the
-    widest interval, since few runs may happen to lie close together, and at least `FLOOR`.
+    The range of the runs' means, and room on either side: as much again, but at least two standard errors of the widest
+    interval, since few runs may happen to lie close together, and at least `FLOOR`. A half-width is two standard errors
+    of problems, and some four of three seeds (Student's t).
     """
     means, widest = [run.mean for run in runs], max(run.high - run.low for run in runs)
     least, most = min(means), max(means)
-    floor = CLOSE if path[-1] == "mismatch" else FLOOR * (most if path[-1] == "tokens" else 1.0)
-    room = max(most - least, widest / 4, floor)
+    floor = FLOORS.get(path[-1], FLOOR * (most if path[-1] == "tokens" else 1.0))
+    errors = widest / 2 if path[1] == UNTRAINED else widest / 4
+    room = max(most - least, errors, floor)
     low, high = least - room, most + room
     if path[-1] in SHARES:
         low, high = max(0.0, low), min(1.0, high)
@@ -60,8 +63,10 @@ def expected(path: tuple[str, ...], runs: list[Interval]) -> Row:
 
 
 def verdicts(runs: list[Interval]) -> set[str]:
-    """The words that the runs' intervals stand for; none where some run has no spread, which is evidence of nothing."""
-    return {verdict(run) for run in runs} if all(run.low < run.high for run in runs) else set()
+    """The words that the runs' intervals stand for, and would if they were twice as wide, as those of few seeds may be;
+    none where some run has no spread, which is evidence of nothing."""
+    wide = [Interval(run.mean, 2 * run.low - run.mean, 2 * run.high - run.mean) for run in runs]
+    return {verdict(run) for run in (*runs, *wide)} if all(run.low < run.high for run in runs) else set()
 
 
 def read_runs(path: Path) -> dict[tuple[str, ...], dict[str, Interval]]:
