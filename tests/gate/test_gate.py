@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from replication.gate.record import RIVALS, STUDIED
+from replication.gate.judge import OK, judge_default
+from replication.gate.record import RIVALS, STUDIED, expected, read_runs
 
 ROOT = Path(__file__).parents[2]
 DVC = {"DVC_NO_ANALYTICS": "1"}
@@ -329,3 +330,16 @@ def test_the_papers_values_are_those_of_the_paper():
                 key = row["model"], row["benchmark"], row["algorithm"], row["metric"]
                 found.setdefault(key, []).append((row["value"], row["source"]))
         assert found == REPORTED
+
+
+def test_each_full_run_lies_in_the_ranges_that_the_others_give():
+    """docs/gate.md says so; onednn and threads are the bits of avx512."""
+    table, full = read_runs(ROOT / "reports/machines.json"), ["avx512", "avx2", "default", "mkl", "seeds345"]
+    assert len(table) == 94
+    for path, row in table.items():
+        for left in full:
+            rest = expected(path, [row[run] for run in full if run != left])
+            metrics = row[left]._asdict()
+            for key in reversed(path):
+                metrics = {key: metrics}
+            assert judge_default(metrics, rest)[0] == OK, (left, path)
