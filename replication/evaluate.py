@@ -116,10 +116,13 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
 
     from tqdm import tqdm
 
+    from replication.data.template import prompt_ids
     from replication.evaluation.run import chunks, sample_chunk
     from replication.evaluation.samples import to_line, write_samples
     from replication.grading.pool import Grader
-    from replication.policy import base_policy, load_policy, use_machine
+    from replication.loading import eos_ids, load_policy
+    from replication.policy import base_policy, use_machine
+    from replication.rollout.agreement import check_sampler
 
     if checkpoint is not None and not Path(checkpoint).is_dir():
         raise UserError(
@@ -128,6 +131,8 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
     path, revision = (checkpoint, None) if checkpoint else base_policy(config.policy, run.model)
     model, tokenizer = load_policy(path, revision, config.policy.dtype)
     model.to(use_machine(config.policy))
+    asked = prompt_ids(tokenizer, next(iter(benchmarks.values()))[0].question, config.policy.thinking)
+    check_sampler(model, asked, eos_ids(model, tokenizer), tokenizer.pad_token_id)
     parts = chunks(benchmarks, config.rollout, config.evaluate)
     scratch = Path(".scratch/evaluate") / fingerprint(run, path, revision, benchmarks)
     with locked(scratch), Grader.of(config.grading) as grader:

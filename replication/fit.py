@@ -19,10 +19,21 @@ from typing import Any
 from replication.cli import Run, load_run
 from replication.errors import UserError, require, run_command
 from replication.outputs import EXPORT_MARK, check_output, locked, run_folder
-from replication.training.machine import check_gpus, check_settings, global_rank, training_dtype
+from replication.training.machine import check_gpus, check_settings, global_rank, local_rank, training_dtype
 
-SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]  # what the numbers depend on
-ROOMS = {"policy.py", "seeds.py", "data", "rollout", "grading", "credit", "objectives", "training"}  # and on what code
+SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]  # what the numbers depend on,
+# and on what code
+ROOMS = {
+    "loading.py",
+    "policy.py",
+    "seeds.py",
+    "data",
+    "rollout",
+    "grading",
+    "credit",
+    "objectives",
+    "training",
+}  # and on what code
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--seed", {"type": int, "default": 0, "help": "seed of the samples and of the problems' order"}),
     ("--data", {"type": str | None, "default": None, "help": "prepared problems, data/<model> if not given"}),
@@ -110,14 +121,22 @@ def train(run: Run) -> tuple[Path, float]:
             f"{len(validation)} problems of a validation are fewer than the processes: raise train.validate_problems"
         )
 
-    from replication.data.template import check_lengths
-    from replication.policy import base_policy, load_policy, use_machine
+    import torch
+
+    from replication.data.template import check_lengths, prompt_ids
+    from replication.loading import eos_ids, load_policy
+    from replication.policy import base_policy, use_machine
     from replication.rollout.engine import prompt_room
+    from replication.training.agreement import check_policy
 
     base, revision = base_policy(config.policy, run.model)
     use_machine(config.policy)
     policy, tokenizer = load_policy(base, revision, training_dtype(config.trainer))
     check_lengths(tokenizer, [*problems, *validation], config.policy.thinking, prompt_room(policy, config.rollout))
+    prompt = prompt_ids(tokenizer, problems[0].question, config.policy.thinking)
+    device = torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+    check_policy(policy.to(device), config, prompt, eos_ids(policy, tokenizer), tokenizer.pad_token_id)
+    policy.cpu()  # the strategy says where it goes
 
     import lightning.pytorch as L
 
@@ -141,7 +160,7 @@ def train(run: Run) -> tuple[Path, float]:
                 shutil.rmtree(scratch / resume.CHECKPOINTS, ignore_errors=True)
             resume.begin(scratch, identity_of(run, base, data))
         checkpoint = None if fresh else resume.last_checkpoint(scratch)
-        module = E3RLModule(config, policy.train(), tokenizer, problems, seed, validation)
+        module = E3RLModule(config, policy, tokenizer, problems, seed, validation)
         t = config.train
         stream = ProblemModule(len(problems), t.steps, t.prompts, t.minibatches, seed)
 

@@ -42,11 +42,14 @@ def main() -> None:
     prompt, trace = check(run)
     erasure, samples = run.config.erasure, run.options["samples"]
 
+    from replication.data.template import encode
     from replication.decoding.page import page
     from replication.decoding.sample import check_group, generate
     from replication.decoding.terminal import Terminal
     from replication.decoding.trace import segments
-    from replication.policy import base_policy, load_policy, use_machine
+    from replication.loading import eos_ids, load_policy
+    from replication.policy import base_policy, use_machine
+    from replication.rollout.agreement import check_sampler
 
     rollout = dataclasses.replace(run.config.rollout, group_size=samples, max_rows=samples, cool_fraction=0.0)
     check_group(rollout, erasure, prompts=1)
@@ -54,6 +57,8 @@ def main() -> None:
     path, revision = (checkpoint, None) if checkpoint else base_policy(run.config.policy, run.model)
     model, tokenizer = load_policy(path, revision, run.config.policy.dtype)
     model.to(use_machine(run.config.policy))
+    asked = encode(tokenizer, prompt, run.config.policy.thinking)
+    check_sampler(model, asked, eos_ids(model, tokenizer), tokenizer.pad_token_id)
     terminal = Terminal(tokenizer, sys.stdout)
     done = generate(
         model, tokenizer, prompt, rollout, erasure, run.options["seed"], run.config.policy.thinking, terminal

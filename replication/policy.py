@@ -1,4 +1,4 @@
-"""The policy: a transformers causal LM and its tokenizer, made, loaded and saved in one place."""
+"""The policy: a transformers causal LM and its tokenizer, made, named and saved; `loading` reads it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from replication.config import PolicyConfig
 from replication.errors import UserError
@@ -60,49 +59,6 @@ def base_policy(config: PolicyConfig, model: str) -> tuple[str, str | None]:
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist: run `python -m replication.warmstart --model {model}` first")
     return str(folder), None
-
-
-def load_policy(path: str, revision: str | None = None, dtype: str = "float32") -> tuple[Any, Any]:
-    """A causal LM and its tokenizer from a folder or from the hub.
-
-    Args:
-        path: folder of a checkpoint, or hub id (owner/name).
-        revision: commit of the hub model.
-        dtype: type of the weights.
-
-    Raises:
-        UserError: there is no such model, or it cannot be had from here.
-    """
-    if Path(path).is_dir() and not (Path(path) / "config.json").exists():
-        raise UserError(
-            f"{path} holds no config.json, so it is no checkpoint: name the folder that `save_pretrained` wrote"
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(
-            path, revision=revision, dtype=getattr(torch, dtype), attn_implementation="sdpa"
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"the model {path} could not be loaded ({first}): name a folder of a causal LM, or a hub id where the hub "
-            "can be reached"
-        ) from None
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    for module in model.modules():  # dropout would make the trainer disagree with the sampler
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "attention_dropout"):
-            setattr(module, "attention_dropout", 0.0)  # noqa: B010
-    return model.eval(), tokenizer
-
-
-def eos_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Every id that ends a completion: the tokenizer's, and those of the model's generation settings."""
-    declared = getattr(model.generation_config, "eos_token_id", None)
-    ids = set(declared if isinstance(declared, list) else [declared])
-    return sorted(i for i in ids | {tokenizer.eos_token_id} if i is not None)
 
 
 def use_machine(config: PolicyConfig) -> torch.device:

@@ -28,6 +28,7 @@ FAMILIES = {  # the prefix of transformers' class, and what differs from SIZE
     "gemma3": ("Gemma3", {**WINDOW, **UNTIED, "layer_types": ["sliding_attention", "full_attention"]}),
     "gpt_neox": ("GPTNeoX", {}),
     "gpt2": ("GPT2", {}),  # learned positions
+    "granite": ("Granite", {"logits_scaling": 4.0}),  # scales what its head gives
 }
 
 

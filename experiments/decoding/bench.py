@@ -22,8 +22,9 @@ from experiments.decoding import erasing, peers
 from replication.config import PolicyConfig, RolloutConfig
 from replication.data.template import encode
 from replication.errors import Parser, UserError, run_command
+from replication.loading import load_policy
 from replication.outputs import write_whole
-from replication.policy import load_policy, small_model, small_tokenizer
+from replication.policy import small_model, small_tokenizer
 
 QUESTIONS = [
     "What is 7 times 8?",

@@ -25,7 +25,7 @@ from replication.evaluation.diagnostics import group_auc
 from replication.evaluation.metrics import majority_at_k, pass_at_k
 from replication.evaluation.run import mean_uncertainty
 from replication.evaluation.statistics import bootstrap
-from replication.policy import load_policy
+from replication.loading import load_policy
 from replication.rollout.engine import roll_out
 from replication.rollout.trace import Rollout
 from replication.rollout.uncertainty import segment_uncertainties

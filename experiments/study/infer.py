@@ -39,7 +39,8 @@ from replication.errors import Parser, run_command
 from replication.evaluation.diagnostics import group_auc
 from replication.evaluation.metrics import majority_at_k, pass_at_k
 from replication.evaluation.samples import Sample
-from replication.policy import eos_ids, load_policy, use_machine
+from replication.loading import eos_ids, load_policy
+from replication.policy import use_machine
 from replication.rollout.engine import roll_out
 from replication.rollout.uncertainty import segment_uncertainties
 from replication.seeds import seed_for

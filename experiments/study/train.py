@@ -35,7 +35,7 @@ def train_seed(model: str, algorithm: str, seed: int) -> dict[str, Any]:
     from replication.cli import load_run
     from replication.data.prepared import read_benchmarks
     from replication.fit import OPTIONS, SECTIONS, identity_of, train
-    from replication.policy import load_policy
+    from replication.loading import load_policy
 
     run = load_run([*SECTIONS, "evaluate"], ["--model", model, "--algorithm", algorithm], OPTIONS)
     data, start, out = data_folder(model), warm_start(model, seed), SCRATCH / "exports" / model / algorithm / str(seed)

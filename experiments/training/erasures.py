@@ -16,8 +16,9 @@ from experiments.training.plan import settings
 from replication.data import recurrence
 from replication.data.template import prompt_ids
 from replication.errors import Parser, run_command
+from replication.loading import eos_ids, load_policy
 from replication.planning.plan import AGAIN
-from replication.policy import eos_ids, load_policy, use_machine
+from replication.policy import use_machine
 from replication.rollout.engine import roll_out
 from replication.seeds import seed_for
 

@@ -13,6 +13,7 @@ from unittest import mock
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from transformers.modeling_outputs import BaseModelOutput
 
 from replication.config import Config
 from replication.data import recurrence
@@ -143,13 +144,37 @@ def activations(config: Config, policy: Any, rows: int, prompt: int) -> int:
     return seen.end - nbytes(kept)
 
 
+class _Given(torch.nn.Module):
+    """A decoder whose hidden states are given: as narrow as can be, so that the logits alone take memory."""
+
+    def __init__(self, hidden: torch.Tensor):
+        super().__init__()
+        self.hidden = hidden
+
+    def forward(self, **_: Any) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=self.hidden * 1)
+
+
+class _HeadAlone(torch.nn.Module):
+    """A causal LM of which only the head is of the real size."""
+
+    def __init__(self, hidden: torch.Tensor, vocabulary: int):
+        super().__init__()
+        self.decoder, self.head = _Given(hidden), torch.nn.Linear(1, vocabulary, bias=False).requires_grad_(False)
+
+    def forward(self, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.head(self.decoder().last_hidden_state))
+
+    def get_decoder(self) -> torch.nn.Module:
+        return self.decoder
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.head
+
+
 def training_logits(rows: int, longest: int, vocabulary: int) -> int:
     """Peak of scoring a micro-batch whose hidden states and head are as narrow as can be."""
-    hidden = torch.zeros(rows, longest + 1, 1, requires_grad=True)
-    head = torch.nn.Linear(1, vocabulary, bias=False).requires_grad_(False)
-    model = SimpleNamespace(
-        base_model=lambda **_: SimpleNamespace(last_hidden_state=hidden * 1), get_output_embeddings=lambda: head
-    )
+    model = _HeadAlone(torch.zeros(rows, longest + 1, 1, requires_grad=True), vocabulary)
     at = torch.arange(1, longest + 1).expand(rows, -1)
     with allocations() as seen:
         logp, _ = completion_logp(model, torch.zeros(rows, longest + 1), at, torch.zeros_like(at), 1.0)

@@ -18,10 +18,11 @@ from experiments.training import measure
 from replication.cli import load_run
 from replication.config import Config
 from replication.errors import Parser, UserError, run_command
+from replication.loading import load_policy
 from replication.planning import memory, seconds
 from replication.planning.plan import Plan
 from replication.planning.sizes import sizes_of
-from replication.policy import load_policy, small_model, small_tokenizer, use_machine
+from replication.policy import small_model, small_tokenizer, use_machine
 
 SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer", "grading"]
 SHARED = "--algorithm e3rl --trainer.logger none --train.steps 1 --policy.cpu_threads 1 --grading.max_no_answer 1"

@@ -32,7 +32,7 @@ from replication.cli import load_run
 from replication.config import Config
 from replication.data.template import INSTRUCTION, prompt_ids
 from replication.errors import Parser, UserError, run_command
-from replication.policy import load_policy
+from replication.loading import load_policy
 from replication.training.module import E3RLModule
 from replication.training.sampler import Sampler
 

@@ -13,8 +13,12 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from replication.errors import UserError
+from replication.rollout.masks import decoder_of, text_config
 
 WATCHED = "replication_watched_sdpa"
+UNIFORM = "set credit.allocation to uniform"
+NOT_SEEN = f"has no sdpa attention to look into: {UNIFORM}"
+OTHER_SCORES = ("s_aux", "softcap", "position_bias")  # what attention has beside queries, keys and a window
 
 
 def allocation_weights(mass: Tensor, tokens: Tensor, present: Tensor, tau: float) -> Tensor:
@@ -66,7 +70,8 @@ def answer_attention(model: Any, ids: Tensor, query_start: Tensor, query_end: Te
         [R, S] attention mass on each position, mean over heads and query tokens; a row sums to 1.
 
     Raises:
-        UserError: the model has no sdpa attention to look into, such as Gemma 2, which caps its scores.
+        UserError: the model has no sdpa attention to look into, such as Gemma 2, which caps its scores, or scores of
+            which queries and keys are not all.
     """
     found: list[Tensor] = []
 
@@ -89,7 +94,9 @@ def answer_attention(model: Any, ids: Tensor, query_start: Tensor, query_end: Te
         found.append(total / (query.shape[1] * real.sum(1, keepdim=True)))
 
     with _watch(model, receive):
-        model.base_model(input_ids=ids, use_cache=False)
+        decoder_of(model)(input_ids=ids, use_cache=False)
+    if len(found) != 1:
+        raise UserError(f"{model.config.model_type} {NOT_SEEN}")
     return found[0]
 
 
@@ -97,12 +104,14 @@ def answer_attention(model: Any, ids: Tensor, query_start: Tensor, query_end: Te
 def _watch(model: Any, receive: Callable[[Tensor, Tensor, float, int | None], None]) -> Iterator[None]:
     """Hand the last layer's queries [R, H, S, D] and keys [R, H_kv, S, D], their scale and the layer's sliding window
     to `receive` as they pass by."""
-    last = model.config.num_hidden_layers - 1
+    last = text_config(model).num_hidden_layers - 1
 
-    def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any) -> Any:
+    def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
         if module.layer_idx == last:
+            if other := [name for name in OTHER_SCORES if kwargs.get(name) is not None]:
+                raise UserError(f"{model.config.model_type} has {other[0]} in its attention scores: {UNIFORM}")
             receive(query, key, kwargs["scaling"], kwargs.get("sliding_window"))
-        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
     AttentionInterface.register(WATCHED, attend)
     AttentionMaskInterface.register(WATCHED, sdpa_mask)
@@ -110,8 +119,7 @@ def _watch(model: Any, receive: Callable[[Tensor, Tensor, float, int | None], No
     try:
         model.set_attn_implementation(WATCHED)
     except ValueError:
-        name = model.config.model_type
-        raise UserError(f"{name} has no sdpa attention to look into: set credit.allocation to uniform") from None
+        raise UserError(f"{model.config.model_type} {NOT_SEEN}") from None
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ import torch
 from replication.config import ErasureConfig, RolloutConfig
 from replication.data.template import encode
 from replication.errors import UserError
-from replication.policy import eos_ids
+from replication.loading import eos_ids
 from replication.rollout.engine import roll_out
 from replication.rollout.judge import Watcher
 from replication.rollout.trace import Rollout

@@ -13,7 +13,7 @@ from replication.data.sources import Problem
 from replication.data.template import prompt_ids
 from replication.evaluation.samples import Sample
 from replication.grading.pool import Grader
-from replication.policy import eos_ids
+from replication.loading import eos_ids
 from replication.rollout.engine import roll_out
 from replication.rollout.trace import Rollout
 from replication.rollout.uncertainty import segment_uncertainties

@@ -17,7 +17,7 @@ from replication.config import ErasureConfig, RolloutConfig
 from replication.errors import UserError
 from replication.rollout.cache import RowCache
 from replication.rollout.judge import Judge, Watcher
-from replication.rollout.masks import refuse_unsupported, text_config
+from replication.rollout.masks import embedded, refuse_unsupported, text_config
 from replication.rollout.sampling import draw, tempered_logp, truncate
 from replication.rollout.slots import Slots
 from replication.rollout.state import DONE, State
@@ -53,16 +53,21 @@ def roll_out(
         The completions, [P * G] rows, group by group.
 
     Raises:
-        UserError: no prompt, an empty one, one too long for the model, a model that cannot be rolled out, or one whose
-            log-probabilities are nan.
+        UserError: no prompt, an empty one, one too long for the model or with ids that it lacks, a model that cannot
+            be rolled out, or one whose log-probabilities are nan.
     """
     refuse_unsupported(model)
-    room = prompt_room(model, rollout)
+    room, known = prompt_room(model, rollout), embedded(model)
     if not prompts:
         raise UserError("no prompt to sample from")
     for number, prompt in enumerate(prompts):
         if not prompt:
             raise UserError(f"prompt {number} is empty: a rollout needs at least one token to start from")
+        if max(prompt) >= known:
+            raise UserError(
+                f"prompt {number} has the id {max(prompt)}, and the model reads ids below {known}: its tokenizer is "
+                "another model's; restore the tokenizer's files"
+            )
         if len(prompt) > room:
             raise UserError(
                 f"prompt {number} has {len(prompt)} tokens and may be followed by {rollout.segments} x "

@@ -59,6 +59,17 @@ def text_config(model: Any) -> PretrainedConfig:
     return config
 
 
+def decoder_of(model: Any) -> Any:
+    """The module whose hidden states a causal LM turns into logits; for some it is a part of its base model."""
+    found = model.get_decoder()
+    return model.base_model if found in (model, model.get_output_embeddings()) else found
+
+
+def embedded(model: Any) -> int:
+    """How many ids the model can read."""
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
 def refuse_unsupported(model: Any) -> None:
     """Raise a `UserError` for models whose past is anything but a cache of keys and values that a mask can cut."""
     config = text_config(model)

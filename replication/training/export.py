@@ -15,8 +15,9 @@ from replication.config import Config, ErasureConfig
 from replication.data.sources import Problem
 from replication.data.template import prompt_ids
 from replication.errors import UserError
+from replication.loading import eos_ids, load_policy
 from replication.outputs import EXPORT_MARK, output_folder
-from replication.policy import eos_ids, load_policy, save_policy
+from replication.policy import save_policy
 from replication.rollout.engine import roll_out
 from replication.seeds import seed_for
 from replication.training.batch import Sequences, sequences

@@ -43,8 +43,9 @@ def check_history(train: TrainConfig, history: Sequence[dict[str, float]]) -> No
     if row["mismatch"] > train.max_mismatch:
         raise UserError(
             f"step {step}: sampler and trainer differ by {row['mismatch']:.3g} nats a token, more than "
-            f"train.max_mismatch = {train.max_mismatch:g}: the gradient is of other samples than were drawn; raise "
-            "the limit and run the same command to go on, or start anew (--fresh) with trainer.precision 32"
+            f"train.max_mismatch = {train.max_mismatch:g}: the gradient is of other samples than were drawn. "
+            "In float32 they agreed before the first step, so rounding parts them: raise the limit and run the same "
+            "command to go on, or start anew (--fresh) with trainer.precision 32"
         )
     if row["truncated"] > train.max_truncated:
         raise UserError(

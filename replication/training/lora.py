@@ -48,7 +48,10 @@ def adapted(policy: Any) -> list[tuple[str, LoraLayer]]:
 
 def merge_adapters(policy: Any) -> None:
     """Add the adapters to their weights and take them out: the policy is the plain model again, in place."""
-    for name, layer in adapted(policy):
+    layers = adapted(policy)
+    for _, layer in layers:
         layer.merge()
-        policy.set_submodule(name, layer.get_base_layer())
+    for name, layer in layers:
+        if not name.endswith(".base_layer"):  # of a module of several weights, experts say, each adapter wraps the next
+            policy.set_submodule(name, layer.get_base_layer())
     del policy.peft_config  # what peft left on the model

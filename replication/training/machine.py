@@ -61,3 +61,9 @@ def global_rank() -> int:
     """This process's rank, by whichever launcher started it: torchrun, Lightning (inside SLURM, too), or SLURM."""
     ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     return next((int(rank) for rank in ranks if rank is not None), 0)
+
+
+def local_rank() -> int:
+    """Which of this machine's GPUs is this process's."""
+    ranks = (os.environ.get(name) for name in ("LOCAL_RANK", "SLURM_LOCALID"))
+    return next((int(rank) for rank in ranks if rank is not None), 0)

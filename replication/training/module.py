@@ -62,6 +62,11 @@ class E3RLModule(L.LightningModule):
         self.running: Tensor | None = None  # [N] running baseline of the erasure, in nats
         self.history: list[dict[str, float]] = []  # one row a step; saved with the checkpoint
 
+    def train(self, mode: bool = True) -> E3RLModule:
+        """Stay in eval mode, whoever asks: what is random in training mode is of another policy than sampled."""
+        super().train(False)
+        return self
+
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Roll out, grade, give credit, and update on every minibatch."""
         step, slots, indices = batch  # this process's share of the step's problems

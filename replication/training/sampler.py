@@ -14,7 +14,7 @@ from replication.data.sources import Problem
 from replication.data.template import prompt_ids
 from replication.grading.pool import Grader
 from replication.grading.verdict import Verdict
-from replication.policy import eos_ids
+from replication.loading import eos_ids
 from replication.rollout.engine import roll_out
 from replication.rollout.trace import Rollout
 from replication.seeds import seed_for
@@ -105,10 +105,7 @@ class Sampler:
     ) -> Rollout:
         prompts = [prompt_ids(self.tokenizer, p.question, self.config.policy.thinking) for p in problems]
         ends, pad = eos_ids(self.policy, self.tokenizer), self.tokenizer.pad_token_id
-        self.policy.eval()
-        done = roll_out(self.policy, prompts, torch.tensor(keys), rollout, erasure, ends, pad, running)
-        self.policy.train()
-        return done
+        return roll_out(self.policy, prompts, torch.tensor(keys), rollout, erasure, ends, pad, running)
 
     def _grade(self, rollout: Rollout, problems: Sequence[Problem], prefix: str = "") -> Tensor:
         """[P, G] verdicts: 1 where the boxed answer equals the reference."""

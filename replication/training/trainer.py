@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ class AtTheEnd(Callback):
 def build_trainer(config: Config, folder: Path, at_the_end: Callable[[], None]) -> L.Trainer:
     """A Trainer that keeps its checkpoints and logs in the folder."""
     trainer, train = config.trainer, config.train
+    warnings.filterwarnings("ignore", "Found .* in eval mode")  # where the policy stays (training.module)
     checkpoints = RolloutCheckpoint(folder / CHECKPOINTS, train.checkpoint_every, train.keep_checkpoints)
     return L.Trainer(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",

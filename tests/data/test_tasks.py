@@ -80,7 +80,7 @@ def test_a_prompt_too_long_is_named_and_short_ones_are_not_encoded():
     seen = []
 
     class Watched:
-        chat_template = None
+        chat_template = eos_token_id = None
 
         def __call__(self, text):
             seen.append(text)

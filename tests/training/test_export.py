@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from replication.config import Config, PolicyConfig, RolloutConfig
 from replication.data.sources import Problem
 from replication.errors import UserError, run_command
-from replication.policy import load_policy, save_policy, small_model, small_tokenizer
+from replication.loading import load_policy
+from replication.policy import save_policy, small_model, small_tokenizer
 from replication.training import export
 from replication.training.card import last_reward, model_card
 from replication.training.lora import adapted, add_adapters

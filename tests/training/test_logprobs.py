@@ -6,6 +6,7 @@ import pytest
 import torch
 from small_models import small_model
 from torch import nn
+from transformers.modeling_outputs import BaseModelOutput
 
 from experiments.training.measure import allocations
 from replication.rollout.sampling import tempered_logp
@@ -15,16 +16,30 @@ from replication.training.logprobs import chunks, completion_logp
 VOCABULARY, WIDTH = 4096, 8
 
 
+class Lookup(nn.Module):
+    """A decoder that is an embedding."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, WIDTH)
+
+    def forward(self, input_ids, use_cache):
+        return BaseModelOutput(last_hidden_state=self.embedding(input_ids))
+
+
 class Bigram(nn.Module):
     """An embedding and a head: nothing but the loss takes memory."""
 
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.embedding, self.head = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, VOCABULARY, bias=False)
+        self.decoder, self.head = Lookup(), nn.Linear(WIDTH, VOCABULARY, bias=False)
 
-    def base_model(self, input_ids, use_cache):
-        return SimpleNamespace(last_hidden_state=self.embedding(input_ids))
+    def forward(self, input_ids, use_cache):
+        return SimpleNamespace(logits=self.head(self.decoder(input_ids, use_cache).last_hidden_state))
+
+    def get_decoder(self):
+        return self.decoder
 
     def get_output_embeddings(self):
         return self.head

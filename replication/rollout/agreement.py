@@ -1,0 +1,99 @@
+"""Before a run: the sampler and a plain forward pass must say the same of the same tokens, or all that follows is of
+another distribution than its label says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from replication.config import ErasureConfig, RolloutConfig
+from replication.errors import UserError
+from replication.rollout.engine import prompt_room, roll_out
+from replication.rollout.sampling import tempered_logp
+from replication.rollout.trace import Rollout
+from replication.rollout.uncertainty import token_surprisal
+
+LIMIT = 1e-3
+"""nats a token: some hundred times float32's rounding, and a hundredth of what a forgotten scaling does"""
+LONGEST = 64  # tokens of the prompt that are used
+ROLLOUT = RolloutConfig(group_size=2, segments=2, segment_tokens=3, max_rows=4)
+ERASURE = ErasureConfig(baseline="fixed", level=1e-6, cap=1)  # erases the first attempt at every segment
+
+
+def check_sampler(model: Any, prompt: Sequence[int], ends: Sequence[int], pad_id: int) -> Rollout:
+    """Erase and resample a few tokens after a prompt and after half of it, and score them by plain forward passes.
+
+    In float32, whatever the weights are, so that what differs is no rounding.
+
+    Args:
+        model: a transformers causal LM in eval mode.
+        prompt: token ids.
+        ends: ids that end a completion.
+        pad_id: id that fills rows.
+
+    Returns:
+        The rollout, whose log-probabilities are those of the model.
+
+    Raises:
+        UserError: they are not, or the rollout is refused.
+    """
+    room = max(2, min(LONGEST, prompt_room(model, ROLLOUT)))
+    prompts = [list(prompt[:room]), list(prompt[: (min(room, len(prompt)) + 1) // 2])]
+    try:
+        with in_float32(model):
+            done = roll_out(model, prompts, torch.arange(4), ROLLOUT, ERASURE, ends, pad_id)
+            plain = torch.cat([plain_logp(model, done, row) for row in range(len(done.tokens))])
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a model that is written otherwise fails in its own way
+        raise UserError(
+            f"{model.config.model_type} cannot be rolled out ({type(error).__name__}: {' '.join(str(error).split())}): "
+            "use another model"
+        ) from error
+    difference = float((done.logp[done.mask] - plain).abs().mean())
+    if not difference <= LIMIT:
+        raise UserError(
+            f"{model.config.model_type}: the sampler's log-probabilities differ from those of a plain forward pass by "
+            f"{difference:.2g} nats a token, in float32: it sees what follows, or its past is more than keys and "
+            "values that a mask can cut, so it cannot be rolled back; use another model"
+        )
+    return done
+
+
+@torch.no_grad()
+def plain_logp(model: Any, done: Rollout, row: int) -> Tensor:
+    """[n] log-probabilities of a completion's tokens by one forward pass over its whole text, at temperature 1."""
+    size = int(done.length[row])
+    prompt, tokens = done.prompts[row // done.group_size], done.tokens[row, :size]
+    ids = torch.cat([torch.tensor(prompt, device=tokens.device), tokens])[None]
+    logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
+    return -token_surprisal(tempered_logp(logits, 1.0), tokens)
+
+
+@contextmanager
+def in_float32(model: nn.Module) -> Iterator[None]:
+    """Compute in float32: each module's own weights are widened while it runs, so that memory grows by one module."""
+    held: dict[nn.Parameter, Tensor] = {}
+
+    def widen(module: nn.Module, _: Any) -> None:
+        for weight in module.parameters(recurse=False):
+            if weight.is_floating_point() and weight.dtype != torch.float32:
+                held[weight] = weight.data
+                weight.data = weight.data.float()
+
+    def restore(module: nn.Module, *_: Any) -> None:
+        for weight in module.parameters(recurse=False):
+            if weight in held:
+                weight.data = held.pop(weight)
+
+    hooks = [module.register_forward_pre_hook(widen) for module in model.modules()]
+    hooks += [module.register_forward_hook(restore, always_call=True) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
