@@ -92,17 +92,21 @@ def trained(out: str, *flags: str) -> tuple[float, bool]:
         attention = False
         command("fit", *place, "--out", out, *flags, "--credit.allocation", "uniform")
     command("evaluate", *place, "--checkpoint", out, "--out", f"{out}-samples")
-    if not moved(Path("model"), Path(out)):
-        raise RuntimeError(f"the export {out} holds the weights of before the training")
+    check_moved(Path("model"), Path(out))
     return float(json.loads(Path(out, "history.jsonl").read_text())["mismatch"]), attention
 
 
-def moved(before: Path, after: Path) -> bool:
-    """Whether two checkpoints hold the same weights by name, and other values."""
+def check_moved(before: Path, after: Path) -> None:
+    """Raise an error unless two checkpoints hold the same weights by name, and other values."""
     from safetensors.torch import load_file
 
     one, other = (load_file(folder / "model.safetensors") for folder in (before, after))
-    return one.keys() == other.keys() and any(not one[name].equal(other[name]) for name in one)
+    if one.keys() != other.keys():
+        raise RuntimeError(
+            f"the export {after} holds other weights, {sorted(one.keys() ^ other.keys())[:3]} among them"
+        )
+    if all(one[name].equal(other[name]) for name in one):
+        raise RuntimeError(f"the export {after} holds the weights of before the training")
 
 
 def examine(family: str) -> Row:

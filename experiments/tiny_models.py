@@ -45,7 +45,7 @@ _SHARED_KEYS = {
 _MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8}
 EXTRA: dict[str, dict[str, Any]] = {  # what a family asks for beside sizes
     **dict.fromkeys(("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots3_note_text", "glm4_moe_lite",
-                     "glm_moe_dsa", "longcat_flash", "minicpm3", "youtu"), _SAME_HEADS),
+                     "glm_moe_dsa", "longcat_flash", "youtu"), _SAME_HEADS),
     "bamba": _MAMBA, "granitemoehybrid": _MAMBA,
     "blt": {"encoder_hash_byte_group_vocab": 64},
     "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"]},
@@ -57,6 +57,7 @@ EXTRA: dict[str, dict[str, Any]] = {  # what a family asks for beside sizes
     "hunyuan_v1_dense": {"head_dim": 8}, "hunyuan_v1_moe": {"head_dim": 8}, "ministral": {"head_dim": 8},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "mamba2": {"num_heads": 8},
+    "minicpm3": {**_SAME_HEADS, "dim_model_base": WIDTH},
     "reformer": {"is_decoder": True, "axial_pos_embds": False},
     "zamba": {"layers_block_type": ["mamba", "hybrid"]}, "zamba2": {"layers_block_type": ["mamba", "hybrid"]},
     "zaya": {"num_experts_per_tok": 1},

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Qwen3Config
+from transformers.integrations.heterogeneity import AmbiguousGlobalPerLayerAttributeError
 
 from replication.config import PolicyConfig
 from replication.errors import UserError
@@ -62,8 +63,8 @@ def architecture(policy: PolicyConfig) -> PretrainedConfig:
         raise UserError(f"{name} holds no config.json, so it is no checkpoint: name the folder of a model")
     try:
         return AutoConfig.from_pretrained(name, revision=policy.revision)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
+    except Exception as error:  # noqa: BLE001 - transformers raises whatever a damaged file leads to
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"the architecture of {name} cannot be read ({first}): name a folder with its config.json, run this where "
             f"the hub can be reached, or plan one of {', '.join(HUB)}"
@@ -80,8 +81,13 @@ def random_model(policy: PolicyConfig) -> Any:
         return small_model(policy, small_tokenizer(), seed=0)
     try:
         return AutoModelForCausalLM.from_config(architecture(policy), dtype=torch.float32)
-    except ValueError:
-        raise UserError(f"{policy.pretrained} is no causal LM that transformers knows: plan another") from None
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 - as above
+        first = " ".join(str(error).split())
+        raise UserError(
+            f"{policy.pretrained} is no causal LM that transformers can build ({first}): plan another"
+        ) from None
 
 
 def sizes_of(policy: PolicyConfig) -> Sizes:
@@ -90,8 +96,13 @@ def sizes_of(policy: PolicyConfig) -> Sizes:
         model = random_model(policy)
     config = text_config(model)
     refuse_unsupported(model)
-    if not hasattr(config, "intermediate_size"):
-        raise UserError(f"there is no plan for {config.model_type}: its configuration names no intermediate_size")
+    if not isinstance(getattr(config, "intermediate_size", None), int):
+        raise UserError(f"there is no plan for {config.model_type}: its configuration names no one intermediate_size")
+    try:
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    except AmbiguousGlobalPerLayerAttributeError:
+        raise UserError(f"there is no plan for {config.model_type}: the heads of its layers differ") from None
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings().weight
     parameters = sum(p.numel() for p in model.parameters())
     layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
@@ -104,8 +115,8 @@ def sizes_of(policy: PolicyConfig) -> Sizes:
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         heads=config.num_attention_heads,
-        kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
         ffn=config.intermediate_size,
         vocabulary=config.vocab_size,
         qk_norm=any(name.endswith("q_norm") for name, _ in model.named_modules()),

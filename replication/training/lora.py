@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
+from torch import nn
 
 from replication.config import PolicyConfig
 from replication.seeds import seed_for
@@ -27,11 +28,15 @@ def add_adapters(policy: Any, config: PolicyConfig, seed: int) -> None:
     trainer disagree with the sampler.
 
     Args:
-        policy: a transformers causal LM; changed in place. Embeddings and output head get no adapter.
+        policy: a transformers causal LM; changed in place. Embeddings and output head get no adapter, nor do layers
+            that give more than a product, such as the routers of some mixtures of experts.
         config: rank and alpha.
         seed: of the run.
     """
-    settings = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear")
+    routers = [n for n, m in policy.named_modules() if isinstance(m, nn.Linear) and type(m) is not nn.Linear]
+    settings = LoraConfig(
+        r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear", exclude_modules=routers or None
+    )
     inject_adapter_in_model(settings, policy, NAME)
     for name, layer in adapted(policy):
         a = layer.lora_A[NAME].weight
