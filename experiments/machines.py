@@ -9,9 +9,10 @@ may use, and the number of threads. Each run has a folder of its own in .scratch
 is DVC's `repro` of the whole pipeline there. Two machines (onednn, threads) and other warm starts train nothing.
 
 The table has every metric with its spread. It is red, and the exit code 1, where the mean of a machine or of other
-seeds lies outside the interval that the report gives, or where their verdicts differ. Another warm start is another
-policy: it is shown and not judged. reports/machines.json keeps the table of a full run, and
-`python -m replication.check --record` takes the gate's ranges from it.
+seeds lies outside the range that the gate asks for (reports/reference.json), or where their verdicts differ. Another
+warm start is another policy: it is shown and not judged. reports/machines.json keeps the table of a full run, and
+`python -m replication.check --record` takes the gate's ranges from it. With `--add` the table keeps the runs that were
+made before, on another processor say.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from math import nan
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,14 @@ import yaml
 from replication.errors import Parser, UserError, run_command
 from replication.evaluation.statistics import Interval, verdict
 from replication.gate.record import DIFFERENCES, KINDS, intervals
-from replication.gate.reference import read_json
+from replication.gate.reference import KEYS, read_json, read_reference
 from replication.outputs import locked
 
 ROOT = Path(__file__).parents[1]
 PLACES = Path(".scratch/machines")
+REFERENCE = Path("reports/reference.json")
 CPU = Path("/proc/cpuinfo")
 RED, PLAIN = "\033[31m", "\033[0m"
-CLAIMED = ("avg", "pass", "lift", "over_temperature", "over_baseline")  # what the report gives with an interval
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ VARIANTS = {
     "avx512": Variant("machine", {"ATEN_CPU_CAPABILITY": "avx512"}, needs="avx512f"),
     "avx2": Variant("machine", {"ATEN_CPU_CAPABILITY": "avx2"}, needs="avx2"),
     "default": Variant("machine", {"ATEN_CPU_CAPABILITY": "default"}),
-    "mkl": Variant("machine", {"MKL_CBWR": "COMPATIBLE"}),
+    "mkl": Variant("machine", {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "avx2"}, needs="avx2"),
     "onednn": Variant("machine", {"ONEDNN_MAX_CPU_ISA": "SSE41"}, trains=False),
     "threads": Variant("machine", threads=2, trains=False),
     "seeds345": Variant("seeds", seeds=(3, 4, 5)),
@@ -137,36 +138,43 @@ def table_of(metrics: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
-def page(table: Table, report: dict[str, Interval]) -> tuple[str, int]:
+def gates_ranges(path: Path) -> dict[str, tuple[float, float]]:
+    """Metric -> where its mean may lie."""
+    return {"/".join(row[key] for key in KEYS): (row["low"], row["high"]) for row in read_reference(path)["default"]}
+
+
+def page(table: Table, ranges: dict[str, tuple[float, float]]) -> tuple[str, int]:
     """The table as text, and how many of its rows are red."""
     width, red = max(map(len, table)), 0
-    lines = [f"{'metric':{width}}  {'the report':24}  least   most    spread  other warm starts"]
+    lines = [f"{'metric':{width}}  {'gate':16}  least   most    spread  other warm starts"]
     for name, row in table.items():
         judged = {run: interval for run, interval in row.items() if VARIANTS[run].kind in KINDS}
         means, others = {run: i.mean for run, i in judged.items()}, [row[run].mean for run in row if run not in judged]
-        told = report.get(name)
         *_, mode, metric = name.split("/")
-        wrong = []
-        if told and metric in CLAIMED and told.low < told.high:
-            wrong = [f"outside: {run}" for run, mean in means.items() if not told.low <= mean <= told.high]
+        low, high = ranges.get(name, (-inf, inf))
+        wrong = [f"outside: {run}" for run, mean in means.items() if not low <= mean <= high]
         told_of = metric in DIFFERENCES and "@" not in mode and all(i.low < i.high for i in judged.values())
         words = {verdict(i) for i in judged.values()} if told_of else set()
         wrong += [f"verdicts: {', '.join(sorted(words))}"] if len(words) > 1 else []
         red += bool(wrong)
         spread = [min(means.values(), default=nan), max(means.values(), default=nan)]
-        line = f"{name:{width}}  {told or 'not in the report'!s:24}  {spread[0]:<6.3f}  {spread[1]:<6.3f}  "
+        gate = f"[{low:.3f}, {high:.3f}]" if name in ranges else "none"
+        line = f"{name:{width}}  {gate:16}  {spread[0]:<6.3f}  {spread[1]:<6.3f}  "
         line += f"{spread[1] - spread[0]:<6.3f}  {' '.join(f'{mean:.3f}' for mean in others)}"
         lines.append(f"{RED}{line}  {', '.join(wrong)}{PLAIN}" if wrong else line)
     return "\n".join(lines), red
 
 
-def write(path: Path, table: Table, runs: Sequence[str]) -> None:
-    """Keep the table, a line a metric."""
-    about = [f'  "{name}": {json.dumps(vars(VARIANTS[name]))}' for name in runs]
-    rows = [
-        f'  "{metric}": {json.dumps({run: [round(number, 5) for number in row[run]] for run in row})}'
-        for metric, row in table.items()
-    ]
+def write(path: Path, table: Table, runs: Sequence[str], add: bool) -> None:
+    """Keep the table, a line a metric; with what it held of other runs, or without."""
+    before = read_json(path) if add else {"runs": {}, "metrics": {}}
+    every = before["runs"] | {name: vars(VARIANTS[name]) for name in runs}
+    about = [f'  "{name}": {json.dumps(every[name])}' for name in every]
+    rows = []
+    for metric, row in table.items():
+        found = before["metrics"].get(metric, {}) | {run: [round(number, 5) for number in row[run]] for run in row}
+        rows.append(f'  "{metric}": {json.dumps({run: found[run] for run in every if run in found})}')
+    rows += [f'  "{name}": {json.dumps(row)}' for name, row in before["metrics"].items() if name not in table]
     text = '{"runs": {\n' + ",\n".join(about) + '\n},\n"metrics": {\n' + ",\n".join(rows) + "\n}}\n"
     path.write_text(text)
 
@@ -178,6 +186,7 @@ def main() -> None:
     parser.add_argument("--bases", nargs="+", default=[], metavar="MODEL", help="other models than the matrix's")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
     parser.add_argument("--out", type=Path, default=None, help="the table, reports/machines.json with --full")
+    parser.add_argument("--add", action="store_true", help="to the runs that the table has already")
     arguments = parser.parse_args()
     names = [name for name in arguments.only if can_run(VARIANTS[name])]
     for name in set(arguments.only) - {*names}:
@@ -194,13 +203,12 @@ def main() -> None:
             pool.shutdown(cancel_futures=True)
             raise
     table = table_of(dict(zip(names, found, strict=True)))
-    report = {"/".join(path): interval for path, interval in intervals(read_json(Path("reports/metrics.json")))}
-    text, red = page(table, report)
+    text, red = page(table, gates_ranges(REFERENCE))
     print(text)
     whole = arguments.full and not arguments.bases and arguments.only == list(VARIANTS)
     out = arguments.out or (Path("reports/machines.json") if whole else None)
     if out:
-        write(out, table, names)
+        write(out, table, names, arguments.add)
     print(f"{len(table)} metrics of {len(names)} runs, {red} of them red" + (f" -> {out}" if out else ""))
     sys.exit(1 if red else 0)
 
