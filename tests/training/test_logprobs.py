@@ -87,3 +87,18 @@ def test_chunks_have_the_gradients_of_the_whole(monkeypatch, size, at_least, cal
     torch.testing.assert_close(entropy, -(logp.exp() * logp).sum(-1).detach(), rtol=1e-6, atol=1e-6)
     for ours, theirs in zip(model.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-6 * float(theirs.grad.abs().max()))
+
+
+def test_blocks_make_their_activations_again_in_eval_mode_too():
+    """Twice through each block where they are made again, once where not; and the rollout never does."""
+    ids, at = torch.tensor([[5, 6, 7, 8]]), torch.tensor([[1, 2, 3]])
+    passes = {}
+    for again in (False, True):
+        model = small_model()
+        if again:
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        seen = passes[again] = []
+        model.model.layers[1].mlp.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
+        completion_logp(model, ids, at, ids[:, 1:], 1.0)[0].sum().backward()
+        assert not any(module.training for module in model.modules())
+    assert (len(passes[False]), len(passes[True])) == (1, 2)

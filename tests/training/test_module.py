@@ -96,3 +96,10 @@ def test_the_running_baseline_follows_the_first_attempts(rollout):
         u = rollout.first_u[:, n]
         u = u[~u.isnan()]
         assert float(made.running[n]) == pytest.approx(float(u.mean() + 0.5 * u.std(correction=0)), rel=1e-4)
+
+
+def test_the_policy_stays_in_eval_mode_whoever_asks():
+    """Lightning and DeepSpeed switch modes; what is random in training mode would be of another policy."""
+    made = module()
+    made.train()
+    assert not any(part.training for part in made.modules())
