@@ -88,3 +88,22 @@ def test_the_readmes_ranges_are_those_of_the_machines():
     ]
     told = [" and ".join(means) for means in others]
     assert f"two gave {told[0]} erased on recurrence, and {told[1]} on self-check" in text
+
+
+def cited(path):
+    """The documents that a file names, in links or in its text."""
+    text = path.read_text()
+    linked = re.findall(r"\]\(([^)#: ]+\.md)[^)]*\)", text)
+    named = re.findall(r"(?<![\w./-])((?:[\w.-]+/)*[\w-]+\.md)\b", re.sub(r"\]\([^)]*\)", "]", text))
+    return {*linked, *named}
+
+
+def test_every_document_that_is_cited_exists():
+    sources = [p for part in ("replication", "experiments", "docs", "tests") for p in (ROOT / part).rglob("*")]
+    sources = [p for p in sources if p.suffix in (".py", ".md") and p != Path(__file__)]
+    written_by_the_code = {"report.md", "README.md"}
+    for path in [*sources, ROOT / "README.md", ROOT / "params.yaml"]:
+        for name in cited(path) - written_by_the_code:
+            places = [path.parent / name, ROOT / name, ROOT / "docs" / name, ROOT / "reports" / name]
+            assert any(place.exists() for place in places), f"{path}: {name}"
+        assert not re.search(r"\bfindings? \d", path.read_text()), f"{path}: there is no document of findings"

@@ -4,7 +4,7 @@
 
 Plain sampling, erasing by surprisal and by entropy, and lower temperatures; each as one sample, as a majority vote and
 as best-of-n at equal tokens, erased tokens counted. What it should show: whether erasing lies above the curve that
-lowering the temperature draws (finding 33: it does not), and whether U separates right from wrong within a group.
+lowering the temperature draws (it does not), and whether U separates right from wrong within a group.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two families of prompts that SmolLM2-135M answers rightly now and then (findings 32 to 36)."""
+"""Two families of prompts that SmolLM2-135M answers rightly now and then."""
 
 from __future__ import annotations
 

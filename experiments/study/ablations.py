@@ -19,7 +19,7 @@ step (6 or 7 tokens) are the letter here; the paper's best split is 16 x 512 tok
 step; all splits have 126 tokens. The paper does not say whether it evaluates with erasure, so both are judged, and they
 often disagree: trained arms sampled plainly at equal tokens, and sampled with erasure at equal steps, each by its own
 rule. Untrained policies spend more or fewer tokens on an erased sample than by the letter: the change stands beside.
-Which reading of the uncertainty a task takes is ours, chosen by what works there (findings 23): no verdict."""
+Which reading of the uncertainty a task takes is ours, chosen by what works there: no verdict."""
 
 CHOSEN = """## Choices that the paper leaves open
 

@@ -30,7 +30,7 @@ def segment_advantage(
 
     The samples are the members that have the segment and, as erased-as-negatives [O], its erased attempts with return 0
     (method.md section 9). The advantage is 0 where there are fewer than two samples, and where all of them got the same
-    final reward: there the returns differ by the allocation alone, and its noise would become the signal (findings 29).
+    final reward: there the returns differ by the allocation alone, and its noise would become the signal.
     For the same reason members of equal final reward count with that reward, whatever the allocation, beside erased
     attempts.
 

@@ -1,7 +1,7 @@
 r"""Recurrence: x[n+1] = x[n-1] + x[n] or x[n-1] - x[n], modulo 10; the answer is the last two digits.
 
 `34:+-` is solved by `3+4=7;4-7=7;\boxed{77}`. Each step is a bijection of the pair (x[n-1], x[n]), so that a single
-wrong step always breaks the answer (findings 21). A step is 6 characters.
+wrong step always breaks the answer. A step is 6 characters.
 """
 
 from __future__ import annotations

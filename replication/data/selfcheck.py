@@ -2,7 +2,7 @@ r"""Self-check: the recurrence with a systematic slip, and evidence of it later 
 
 A subtraction's result is one too large with probability `noise`; a check letter after each result is the letter of that
 digit where the result is right, and any letter where it is wrong. With noise above a half the most likely text is
-wrong, so that a lower temperature cannot help, and the entropy at the check letter tells (findings 21, 22). A step is
+wrong, so that a lower temperature cannot help, and the entropy at the check letter tells. A step is
 7 characters: `3+4=7h;`.
 """
 

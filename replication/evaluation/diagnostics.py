@@ -1,4 +1,4 @@
-"""Whether the uncertainty knows where it went wrong: a diagnostic for any model (findings 23)."""
+"""Whether the uncertainty knows where it went wrong: a diagnostic for any model."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def optimizer_step(module: Any, batches: Sequence[MicroBatch], grad_clip: float)
     A micro-batch's loss is its part of the sum over the whole minibatch of all processes (`objectives.normalise`).
     DDP and DeepSpeed average gradients over processes, so the loss is multiplied by their number to make it a sum.
     DeepSpeed must be told which backward is the last before the step, each forward must go through its engine, and it
-    clips by itself (findings 4; its `gradient_clipping` is set in `training.strategy`).
+    clips by itself (its `gradient_clipping` is set in `training.strategy`).
 
     Args:
         module: the LightningModule; its `forward` returns the loss of a micro-batch.

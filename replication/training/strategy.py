@@ -32,7 +32,7 @@ def build_strategy(trainer: TrainerConfig, train: TrainConfig) -> Strategy:
         "process_group_backend": None if cuda else "gloo",
     }
     strategy = DeepSpeedStrategy(**settings) if cuda else CPUDeepSpeedStrategy(**settings)
-    # Lightning hands DeepSpeed no clipping of its own under manual optimization (findings 4)
+    # Lightning hands DeepSpeed no clipping of its own under manual optimization
     assert isinstance(strategy.config, dict)
     strategy.config["gradient_clipping"] = float(train.grad_clip)
     strategy.config["zero_force_ds_cpu_optimizer"] = False  # torch's fused AdamW steps on the CPU, too

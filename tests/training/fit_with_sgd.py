@@ -1,4 +1,4 @@
-"""`replication.fit` with SGD, whose steps show the gradient's scale; Adam would hide a wrong one (findings 3, 4)."""
+"""`replication.fit` with SGD, whose steps show the gradient's scale; Adam would hide a wrong one."""
 
 import torch
 
