@@ -82,12 +82,14 @@ def test_a_benchmark_name_must_name_a_file(tmp_path, name):
 
 
 def test_what_is_missing_is_named_with_the_remedy(tmp_path):
-    folder = tmp_path / "q4b"
+    folder = tmp_path / "data" / "q4b"
     command = "run `python -m replication.prepare --model q4b`"
     with pytest.raises(UserError, match=rf"q4b/train.jsonl does not exist: {command}"):
         read_train(folder)
     with pytest.raises(UserError, match=rf"q4b/benchmarks does not exist: {command}"):
         read_benchmarks(folder)
+    with pytest.raises(UserError, match=rf"run `python -m replication.prepare --out {tmp_path}/mine` with the --model"):
+        read_train(tmp_path / "mine")
     write(folder)
     with pytest.raises(UserError, match=r"no benchmark 'aime24'; there are a\.2, b"):
         read_benchmarks(folder, ["b", "aime24"])
