@@ -29,7 +29,9 @@ _COMMAND = re.compile(r"\\(?:begin|end) *\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_]{2,}")  # each sign of a script without spaces is a word
 _SEVERAL = re.compile(r"[.!?]\s+(?=[^\W\d_])|[。！？](?=.)|\n")  # where a second sentence or line begins
 _FORMULA = re.compile(r"\$+([^$]*[^$\\])\$+|\\\(((?:(?!\\[()]).)*)\\\)|\\\[((?:(?!\\[\[\]]).)*)\\\]", re.DOTALL)
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]|[\t\r](?=[a-z])")  # of \frac, \boxed; of \text, \rho
+_BROKEN = re.compile(  # what JSON makes of \frac, \boxed, \text or \rho written with one backslash
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f]|\t(?=ext|imes|heta|frac|riangle|ilde|au\b)|\r(?=ight|angle|ho\b)"
+)
 
 
 def take_answer(value: Any) -> str:
@@ -55,13 +57,13 @@ def _one_answer(value: Any) -> str:
         value = _digits(value)
     if not isinstance(value, str):
         raise ValueError(f"{shown(value)} is not an answer (a text, a number, or a list of them)")
-    answer = _marked(read_text(value, "an answer").strip())
+    if broken := _BROKEN.search(read_text(value, "an answer")):
+        raise ValueError(f"holds the control character {broken[0]!r} (in JSON a backslash is written twice)")
+    answer = _marked(value.strip())
     if within := _FORMULA.fullmatch(answer):
         answer = next(part for part in within.groups() if part is not None).strip()
     if len(answer) > LONGEST:
         raise ValueError(f"an answer of {len(answer):,} characters, more than {LONGEST:,}")
-    if broken := _CONTROL.search(answer):
-        raise ValueError(f"holds the control character {broken[0]!r} (in JSON a backslash is written twice)")
     return read_text(answer, "an answer")
 
 

@@ -58,8 +58,7 @@ def write_prepared(
         _write_lines(new / "removed.jsonl", rows)
         files = {path.relative_to(new).as_posix(): sha256_of(path) for path in sorted(new.rglob("*.jsonl"))}
         text = json.dumps({**manifest, "files": files}, indent=2, ensure_ascii=False)
-        # a file name that is no UTF-8 becomes JSON's own escape
-        (new / "manifest.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        (new / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -154,13 +154,22 @@ def _parquet_rows(path: Path, columns: dict[str, str]) -> Iterator[Row]:
     import pyarrow
     from pyarrow import parquet
 
+    where = str(path)
     try:
         with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(columns=_present(columns, file.schema_arrow.names, str(path))):
-                yield from batch.to_pylist()
+            there = file.schema_arrow.names
+            names = _present(columns, there, where)
+            if twice := [name for name in names if there.count(name) > 1]:
+                raise UserError(f"{path}: the column {twice[0]!r} stands twice: rename one of the two")
+            for batch in file.iter_batches(columns=names):
+                values = []
+                for name in names:
+                    where = f"{path}, column {name!r}"
+                    values.append(batch.column(name).to_pylist())
+                yield from (dict(zip(names, row, strict=True)) for row in zip(*values, strict=True))
     except (OSError, pyarrow.ArrowException, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} is not a readable Parquet file: {reason}: write it anew, or as .jsonl") from None
+        raise UserError(f"{where}: not readable as Parquet: {reason}: write the file anew, or as .jsonl") from None
 
 
 def _json_rows(path: Path, columns: dict[str, str]) -> Iterator[Row]:

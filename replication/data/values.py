@@ -11,9 +11,15 @@ from typing import Any
 
 
 class _Shown(reprlib.Repr):
-    """`repr` for a message: one short line of any value, with a number as its file has it."""
+    """`repr` for a message: one short line of any value, as its file has it. Methods are found by the type's name."""
 
-    def repr_Decimal(self, value: Decimal, level: int) -> str:  # reprlib finds it by the name of the type
+    def repr_NoneType(self, value: None, level: int) -> str:
+        return "null"
+
+    def repr_bool(self, value: bool, level: int) -> str:
+        return str(value).lower()
+
+    def repr_Decimal(self, value: Decimal, level: int) -> str:
         text = str(value)
         return text if len(text) <= 40 else f"{text[:20]}...{text[-10:]}"
 
@@ -81,7 +87,7 @@ def encodable(text: str) -> str:
 
 def read_topic(value: Any) -> str:
     """A topic as text, empty where the row has none."""
-    return "" if value is None else encodable(value if isinstance(value, str) else str(value))
+    return "" if value is None else encodable(value if isinstance(value, str) else shown(value))
 
 
 def read_number(value: Any) -> float | None:

@@ -66,8 +66,8 @@ def test_whole_numbers_of_a_parquet_column_become_text(write):
         ({"question": 7, "final_answer": "1"}, ["row 2", "'question'", "7"]),
         ({"question": "q", "final_answer": ""}, ["row 2", "'final_answer'", "empty"]),
         ({"question": "q", "final_answer": "$ $"}, ["row 2", "'final_answer'", "empty"]),
-        ({"question": "q", "final_answer": None}, ["row 2", "'final_answer'", "None"]),
-        ({"question": "q", "final_answer": True}, ["row 2", "'final_answer'", "True"]),
+        ({"question": "q", "final_answer": None}, ["row 2", "'final_answer'", "null"]),
+        ({"question": "q", "final_answer": True}, ["row 2", "'final_answer'", "true"]),
         ({"question": "q", "final_answer": {"a": 1}}, ["row 2", "'final_answer'", "{'a': 1}"]),
         ({"question": "q", "final_answer": []}, ["row 2", "'final_answer'", "empty list"]),
         ({"question": "q", "final_answer": float("nan")}, ["row 2", "'final_answer'", "nan"]),
@@ -113,7 +113,7 @@ def test_an_unknown_column_of_ours_is_refused(write, deepmath):
         ("a.jsonl", b"", "holds no problems"),
         ("a.jsonl", b'{"question": "\xff"}\n', "UTF-8"),
         ("a.json", b"{}", "list of objects"),
-        ("a.parquet", b"PAR", "not a readable Parquet file"),
+        ("a.parquet", b"PAR", "not readable as Parquet"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path, name, content, words):

@@ -45,7 +45,7 @@ GOOD = json.dumps({"gold": "5", "prediction": "6"})
         (f"{GOOD}\n[1]\n", "line 2 is not an object"),
         (f'{GOOD}\n\n{{"gold": "5"}}\n', "line 3: `prediction` is missing"),
         ('{"gold": 5, "prediction": "5"}\n', "line 1: `gold` is 5: give it as a string"),
-        ('{"gold": "5", "text": "5", "tolerance": "x"}\n', 'line 1: `tolerance` is "x": give it as a number'),
+        ('{"gold": "5", "text": "5", "tolerance": "x"}\n', "line 1: `tolerance` is 'x': give it as a number"),
         ("\n", "is empty"),
         (None, "cannot be read"),
     ],
