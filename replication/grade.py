@@ -102,7 +102,7 @@ def main() -> None:
         read_samples(options.file)  # says what is missing before anything is graded
     else:
         check_file_output(options.out)
-    if options.out.exists() and options.out.samefile(options.file):
+    if options.out.exists() and options.file.exists() and options.out.samefile(options.file):
         raise UserError(f"--out {options.out} is the input, which would be lost: name another place")
 
     rows = read_predictions(options.file / "samples.jsonl" if is_evaluation else options.file)
