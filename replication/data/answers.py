@@ -89,7 +89,7 @@ def _end(text: str) -> str:
 
 def _digits(number: float | Decimal) -> str:
     """A number in plain digits, all of them as published."""
-    exact = number if isinstance(number, Decimal) else Decimal(repr(number))
+    exact = Decimal(repr(number)) if isinstance(number, float) else Decimal(number)
     if not exact.is_finite():
         raise ValueError(f"{shown(number)} is not a number that can be an answer")
     if abs(exact.adjusted()) > LONGEST:

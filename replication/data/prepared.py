@@ -83,12 +83,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         return {}
     try:
         manifest = parse_json(path.read_text(encoding="utf-8"))
-        parts = [manifest, *(manifest.get(key, {}) for key in ("sources", "counts"))]
-        if not all(isinstance(part, dict) for part in [*parts, parts[1].get("train", {})]):
-            raise ValueError("no manifest")
-    except (OSError, ValueError, AttributeError) as error:
+        if not _is_manifest(manifest):
+            raise ValueError("not what preparation wrote")
+    except (OSError, ValueError) as error:
         raise _damaged(path, folder, error) from None
     return manifest
+
+
+def _is_manifest(value: Any) -> bool:
+    """Whether what an export's card reads in it is there as it was written, if at all."""
+    if not isinstance(value, dict) or not all(isinstance(value.get(key, {}), dict) for key in ("sources", "counts")):
+        return False
+    return isinstance(value.get("sources", {}).get("train", {}), dict)
 
 
 def read_benchmarks(folder: Path, names: Sequence[str] | None = None) -> dict[str, list[Problem]]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from replication.config import Config, ErasureConfig
+from replication.data.prepared import read_manifest
 from replication.data.sources import Problem
 from replication.data.template import prompt_ids
 from replication.errors import UserError
@@ -59,8 +60,7 @@ def export_run(record: dict[str, Any], module: Any, data: Path, out: Path) -> fl
         from replication.training.lora import merge_adapters  # peft takes seconds to import
 
         merge_adapters(policy)
-    manifest = data / "manifest.json"
-    source = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
+    source = read_manifest(data)
     with output_folder(out, EXPORT_MARK) as new:
         save_policy(policy, tokenizer, new)
         (new / EXPORT_MARK).write_text(json.dumps(record, indent=2) + "\n")

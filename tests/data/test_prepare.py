@@ -32,6 +32,8 @@ def project(tmp_path, monkeypatch, write):
     write("train.jsonl", [{"topic": "Algebra", "r1_solution_1": "..."} | row for row in rows])
     write("aime.jsonl", [{"problem": "Let $(x)=4$. Find $x$", "answer": 4}, {"problem": "Why?", "answer": 7}])
     write("amc.parquet", [{"question": "NAME the first prime.", "final_answer": "2"}])
+    solution = "First she sold 48 clips. Then she sold half as many. Altogether she sold 72."
+    write("solutions.jsonl", [{"question": "How many?", "topic": solution}])
     data = {
         "task": "files",
         "train_problems": 20,
@@ -97,6 +99,27 @@ def test_files_are_cleaned_drawn_and_written(project, monkeypatch, capsys):
     ]
 
 
+def test_what_was_taken_out_of_solutions_is_shown(project, write, monkeypatch, capsys):
+    """So that a person sees at once where the wrong column is taken."""
+    long = "Natalia sold clips to 48 of her friends, and then to half as many more; how many is that?\n\x1b[31m"
+    rows = [
+        {"question": long, "answer": "She sold 48/2 = <<48/2=24>>24 clips more.\nThat is 48+24 = 72 in all.\n#### 72"},
+        {"question": "Why?", "answer": [1, 2]},
+        {"question": "How?", "answer": "$x$"},
+        {"question": "Not shown?", "answer": "4"},
+    ]
+    columns = {"final_answer": "answer"}
+    train = json.dumps({"path": write("gsm8k.jsonl", rows), "columns": columns})
+    run(monkeypatch, "--data.train", train, "--data.benchmarks", "{}")
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  train-1: Natalia sold clips to 48 of her friends, and then to half as... -> 72"
+        ", out of: ...s more. That is 48+24 = 72 in all. #### 72",
+        "  train-2: Why? -> 1, 2, out of: [1, 2]",
+        "  train-3: How? -> x, out of: $x$",
+    ]
+    assert [problem.final_answer for problem in read_train(project / "data/tiny")] == ["72", "1, 2", "x", "4"]
+
+
 def test_the_same_input_gives_the_same_bytes_and_another_seed_others(project, monkeypatch):
     run(monkeypatch)
     first = contents(project / "data/tiny")
@@ -148,6 +171,10 @@ def test_a_synthetic_task_gives_disjoint_problems(project, monkeypatch, capsys):
             ["aime.jsonl, row 1", "'question'", "problem, answer"],
         ),
         (["--out", "params.yaml"], ["params.yaml", "--out"]),
+        (
+            ["--data.train.columns", '{"final_answer": "topic"}', "--data.train.path", "solutions.jsonl"],
+            ["solutions.jsonl, row 1, column 'topic'", "13 words", "another column by data.train.columns"],
+        ),
     ],
 )
 def test_an_error_is_one_line_and_leaves_nothing(project, monkeypatch, capsys, flags, words):
