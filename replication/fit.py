@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import os
+import shlex
 import shutil
 import sys
 from contextlib import nullcontext
@@ -140,6 +141,8 @@ def train(run: Run) -> tuple[Path, float]:
             if fresh:
                 shutil.rmtree(scratch / resume.CHECKPOINTS, ignore_errors=True)
             resume.begin(scratch, identity_of(run, base, data))
+            for name in resume.drop_damaged(scratch):
+                print(f"{name} is no longer whole: it is dropped")
         checkpoint = None if fresh else resume.last_checkpoint(scratch)
         module = E3RLModule(config, policy.train(), tokenizer, problems, seed, validation)
         t = config.train
@@ -147,7 +150,9 @@ def train(run: Run) -> tuple[Path, float]:
 
         def export() -> None:
             nonlocal difference
-            difference = export_run(record_of(run, base, revision), module, data, out)
+            elsewhere = f"`mv {shlex.quote(str(scratch))} {scratch_of(Path('NAME'))}` and run it with --out NAME"
+            remedy = f"its checkpoints stay: make room there and run the same command, or {elsewhere}"
+            difference = export_run(record_of(run, base, revision), module, data, out, remedy)
             shutil.rmtree(scratch / resume.CHECKPOINTS, ignore_errors=True)  # the logs stay
 
         trainer: L.Trainer = build_trainer(config, scratch, export)
