@@ -46,14 +46,14 @@ def writing(path: Path, remedy: str = ELSEWHERE) -> Iterator[None]:
         raise UserError(f"{path} cannot be written: {reason}: {remedy}") from None
 
 
-def refusal(error: BaseException) -> str | None:
+def refusal(error: BaseException | None) -> str | None:
     """What the disk refused, where the error is of that kind: Python's own, safetensors', or torch's."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if found := re.search(r"\(os error (\d+)\)", str(error)):  # as Rust writes it
         return os.strerror(int(found[1]))
-    if "inline_container" in str(error):  # torch's writer, which hides the reason
-        return "it could not be written to its end, so the disk is full"
+    if "inline_container" in str(error):  # of torch's writer, which hides the reason or does not know it
+        return refusal(error.__context__) or "torch could not write it to its end"
     return None
 
 

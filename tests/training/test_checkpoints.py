@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -199,17 +200,23 @@ def test_checkpoints_are_not_staged_elsewhere(tmp_path, monkeypatch):
     assert torch.load(path) == {"step": 1} and [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_a_checkpoint_on_a_full_disk_is_one_line(tmp_path):
-    """`torch.save` hides what the disk said."""
-
-    def save_checkpoint(path):
-        (tmp_path / "rollout=1.part").symlink_to("/dev/full")
-        CheckpointFile().save_checkpoint({"weights": torch.zeros(99_999)}, path)
-
+@pytest.mark.parametrize(
+    ("save", "reason"),
+    [(CheckpointFile().save_checkpoint, "File too large"), (torch.save, "torch could not write it to its end")],
+)
+def test_a_checkpoint_that_the_disk_does_not_take_is_one_line(tmp_path, save, reason):
+    """`torch.save` hides what the disk said, and by a path, as DeepSpeed calls it, does not know it."""
     keep = RolloutCheckpoint(tmp_path, 1, 2, Interruption())
-    with pytest.raises(UserError, match=r"rollout=1\.ckpt cannot be written: .* full: make room .* same command"):
-        keep.save(SimpleNamespace(save_checkpoint=save_checkpoint), None, tmp_path / "rollout=1.ckpt")
-    assert list(tmp_path.iterdir()) == []
+    trainer = SimpleNamespace(save_checkpoint=lambda path: save({"weights": torch.zeros(99_999)}, path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(UserError) as error:
+            keep.save(trainer, None, tmp_path / "rollout=1.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    what = f"rollout=1.ckpt cannot be written: {reason}: make room there, and run the same command to go on"
+    assert str(error.value).endswith(what) and not complete(tmp_path)
 
 
 def test_a_changed_code_or_problem_is_named(tmp_path):
