@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from replication.cli import Run, load_run
+from replication.cli import Run, check_start, data_of, load_run
 from replication.errors import UserError, require, run_command
 from replication.outputs import EXPORT_MARK, check_output, locked, run_folder
 from replication.training.machine import check_gpus, check_settings, global_rank, training_dtype
@@ -96,15 +96,18 @@ def train(run: Run) -> tuple[Path, float]:
     """
     config, seed = run.config, int(run.options["seed"])
     check_settings(config)
-    check_gpus(config.trainer, run.model)
-    data = Path(run.options["data"] or f"data/{run.model}")
+    check_gpus(config.trainer, run.asked)
     out = out_of(run)
     check_output(out, EXPORT_MARK)
+    data = data_of(run)
+    check_start(run)
 
     from replication.data.prepared import read_benchmarks, read_train
 
     problems = read_train(data)
-    heldout = next(iter(read_benchmarks(data, None).values())) if config.train.validate_every else []
+    heldout = []
+    if config.train.validate_every:
+        heldout = next(iter(read_benchmarks(data_of(run, "benchmarks/*.jsonl")).values()))
     validation = heldout[: config.train.validate_problems]
     if config.train.validate_every and len(validation) < config.trainer.devices * config.trainer.nodes:
         raise UserError(

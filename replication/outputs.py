@@ -16,6 +16,7 @@ from typing import TextIO
 from replication.errors import UserError
 
 ELSEWHERE = "choose another place by --out"
+GO_ON = "make room there, and run the same command to go on"
 EXPORT_MARK = "run.json"  # every export of a training holds it
 
 
@@ -46,14 +47,15 @@ def writing(path: Path, remedy: str = ELSEWHERE) -> Iterator[None]:
         raise UserError(f"{path} cannot be written: {reason}: {remedy}") from None
 
 
-def refusal(error: BaseException | None) -> str | None:
+def refusal(error: BaseException) -> str | None:
     """What the disk refused, where the error is of that kind: Python's own, safetensors', or torch's."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if found := re.search(r"\(os error (\d+)\)", str(error)):  # as Rust writes it
         return os.strerror(int(found[1]))
     if "inline_container" in str(error):  # of torch's writer, which hides the reason or does not know it
-        return refusal(error.__context__) or "torch could not write it to its end"
+        behind = error.__context__ and refusal(error.__context__)
+        return behind or "torch could not write it to its end"
     return None
 
 
@@ -159,8 +161,10 @@ def locked(folder: Path) -> Iterator[TextIO]:
     Yields:
         The lock's file, which names the processes that hold it: this one, and those it hands the file to and notes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
+    with writing(folder, "run the command in a folder that can be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("a+")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -168,7 +172,8 @@ def locked(folder: Path) -> Iterator[TextIO]:
             holders = ", ".join(filter(is_alive, file.read().split()))
             who = f"another process ({holders})" if holders else "another process"
             raise UserError(f"{who} is at work in {folder}: wait for it or stop it") from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with writing(folder, GO_ON):
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
         yield file

@@ -14,7 +14,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
 from replication.errors import Stopped
-from replication.outputs import writing
+from replication.outputs import GO_ON, writing
 from replication.training.resume import complete, mark
 
 GRACE = 20  # seconds; schedulers kill a process some 30 s after they have asked it to stop
@@ -93,7 +93,7 @@ class RolloutCheckpoint(Callback):
 
     def save(self, trainer: L.Trainer, module: Any, path: Path) -> None:
         """Save a checkpoint, and remove those that are no longer kept."""
-        with writing(path, "make room there, and run the same command to go on"):
+        with writing(path, GO_ON):
             trainer.save_checkpoint(path)  # a file, or under DeepSpeed a folder that is written in place
         if trainer.is_global_zero:
             mark(path, self.score(module.history))
