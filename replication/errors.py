@@ -63,6 +63,15 @@ def require(ok: bool, key: str, value: object, wanted: str) -> None:
         raise UserError(f"{key} = {value!r} is not {wanted}: correct it in params.yaml or by --{key}")
 
 
+def require_count(section: str, settings: object, *keys: str, least: int = 1, most: int = 1_000_000) -> None:
+    """Raise a `UserError` that names the setting, unless each is a whole number in its bounds: beyond the upper one
+    it would overflow, or the command would seem to hang."""
+    wanted = "a positive whole number" if least == 1 else f"a whole number >= {least}"
+    for key in keys:
+        value = getattr(settings, key)
+        require(least <= value <= most, f"{section}.{key}", value, f"{wanted}, at most {most:,}")
+
+
 def run_command(command: Callable[[], None]) -> None:
     """Run a command's body, and end as a shell expects it.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,6 @@ def read_predictions(path: Path) -> list[Row]:
     if not rows:
         raise UserError(f"{path} is empty: put one object with `gold` and `prediction` on each line")
     return rows
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write JSON lines so that `path` holds either all of them or what it held before."""
-    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def grade_rows(rows: list[Row], grader: Grader) -> list[Graded]:
@@ -113,7 +108,8 @@ def main() -> None:
     if is_evaluation:
         regrade(options.out, rows, graded)
     else:
-        write_rows(options.out, (row | _columns(item) for row, item in zip(rows, graded, strict=True)))
+        lines = (json.dumps(row | _columns(item)) + "\n" for row, item in zip(rows, graded, strict=True))
+        write_whole(options.out, "".join(lines))
     counts = Counter(item.verdict for item in graded)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
     for line in changes:

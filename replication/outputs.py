@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from typing import TextIO
 
 from replication.errors import UserError
 
+ELSEWHERE = "choose another place by --out"
+GO_ON = "make room there, and run the same command to go on"
 EXPORT_MARK = "run.json"  # every export of a training holds it
 
 
@@ -33,12 +36,27 @@ def run_folder(kind: str, cell: str, made_with: object, filed: object) -> Path:
 
 
 @contextmanager
-def writing(path: Path, remedy: str = "choose another place by --out") -> Iterator[None]:
+def writing(path: Path, remedy: str = ELSEWHERE) -> Iterator[None]:
     """Turn what the disk refuses in the block into a `UserError` that names the place."""
     try:
         yield
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}: {remedy}") from None
+    except Exception as error:
+        reason = refusal(error)
+        if reason is None:
+            raise
+        raise UserError(f"{path} cannot be written: {reason}: {remedy}") from None
+
+
+def refusal(error: BaseException) -> str | None:
+    """What the disk refused, where the error is of that kind: Python's own, safetensors', or torch's."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if found := re.search(r"\(os error (\d+)\)", str(error)):  # as Rust writes it
+        return os.strerror(int(found[1]))
+    if "inline_container" in str(error):  # of torch's writer, which hides the reason or does not know it
+        behind = error.__context__ and refusal(error.__context__)
+        return behind or "torch could not write it to its end"
+    return None
 
 
 def real(path: Path) -> Path:
@@ -53,9 +71,9 @@ def check_room(path: Path) -> None:
         (Path(scratch) / "room").write_text("room\n")
 
 
-def check_output(folder: Path, mark: str) -> None:
+def check_output(folder: Path, mark: str, remedy: str = ELSEWHERE) -> None:
     """Raise a `UserError` unless an output of this kind can go to the folder; long work asks before it starts."""
-    with writing(folder):
+    with writing(folder, remedy):
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file, not a folder: choose another by --out")
         if real(folder).is_mount() or Path.cwd().is_relative_to(real(folder)):
@@ -85,19 +103,20 @@ def check_file_output(path: Path, flag: str = "--out") -> None:
 
 
 @contextmanager
-def output_folder(folder: Path, mark: str) -> Iterator[Path]:
+def output_folder(folder: Path, mark: str, remedy: str = ELSEWHERE) -> Iterator[Path]:
     """A new folder to write into, which takes the place of `folder` when the block ends well, and vanishes otherwise.
 
     Args:
         folder: the output; an earlier one of the same kind is replaced, where a link leads if it is one.
         mark: file that such an output always holds; a folder that has other things and no mark is left alone.
+        remedy: what to do where it cannot be written after all.
 
     Raises:
         UserError: the folder holds something else, or cannot be written.
     """
-    check_output(folder, mark)
+    check_output(folder, mark, remedy)
     place = real(folder)
-    with writing(folder):
+    with writing(folder, remedy):
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as scratch:
             new = Path(scratch) / "new"
@@ -142,8 +161,10 @@ def locked(folder: Path) -> Iterator[TextIO]:
     Yields:
         The lock's file, which names the processes that hold it: this one, and those it hands the file to and notes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
+    with writing(folder, "run the command in a folder that can be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("a+")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -151,7 +172,8 @@ def locked(folder: Path) -> Iterator[TextIO]:
             holders = ", ".join(filter(is_alive, file.read().split()))
             who = f"another process ({holders})" if holders else "another process"
             raise UserError(f"{who} is at work in {folder}: wait for it or stop it") from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with writing(folder, GO_ON):
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
         yield file

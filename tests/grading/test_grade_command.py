@@ -186,3 +186,24 @@ def test_an_evaluation_is_graded_again_with_its_metrics(run: Run, tmp_path: Path
     again = run(tmp_path / "new", "--out", tmp_path / "third")
     assert "of 2 graded before, 0 changed" in again.stdout
     assert (tmp_path / "third" / "samples.jsonl").read_text() == (tmp_path / "new" / "samples.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("tokens", float("nan"), "sample 2: `tokens` is NaN, not a whole number"),
+        ("tokens", "5", 'sample 2: `tokens` is "5", not a whole number'),
+        ("erased_tokens", None, "sample 2: `erased_tokens` is null, not a whole number"),
+        ("uncertainty", "high", 'sample 2: `uncertainty` is "high", not a number'),
+        ("answer", 5, "sample 2: `answer` is 5, not a text or null"),
+        ("gold", 5, "sample 2: `gold` is 5, not a text"),
+        ("text", ..., "line 2: `prediction` is missing: give it as a string"),
+    ],
+)
+def test_a_damaged_evaluation_is_named_and_writes_nothing(run: Run, tmp_path: Path, field, value, told) -> None:
+    damaged = {key: kept for key, kept in (SAMPLE | {"sample": 1, field: value}).items() if kept is not ...}
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (SAMPLE, damaged)))
+    done = run(tmp_path / "old", "--out", tmp_path / "new")
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {tmp_path}/old/samples.jsonl"), done.stderr
+    assert told in done.stderr and done.stderr.count("\n") == 1 and not (tmp_path / "new").exists()
