@@ -7,45 +7,51 @@ A run's settings are, from weakest to strongest: the defaults of config.py, `mod
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from replication.config import ALGORITHM_ONLY, SECTIONS, Config
+from replication.config import ALGORITHM_ONLY, SECTIONS, Config, DataConfig
+from replication.config.yaml_file import read_yaml
 from replication.errors import UserError
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)  # field docstrings become --help
 
 
 def read_params(path: Path) -> dict[str, Any]:
-    """params.yaml as a mapping with `models` and `algorithms`."""
-    try:
-        params = yaml.safe_load(path.read_text())
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(
-            f"{path} does not exist: run from the repository's root, or name the file by --params"
-        ) from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    """params.yaml as a mapping with `models` and `algorithms`: name -> section -> settings."""
+    params = read_yaml(path)
     if not isinstance(params, dict) or not all(isinstance(params.get(key), dict) for key in ("models", "algorithms")):
         raise UserError(
             f"{path} must hold the keys `models` and `algorithms`, each a mapping: see the repository's params.yaml"
         )
     for group in ("models", "algorithms"):
         for name, sections in params[group].items():
-            rows = list((sections or {}).values()) if isinstance(sections or {}, dict) else [sections]
-            if not all(isinstance(row or {}, dict) for row in rows):
+            sections = {} if sections is None else sections
+            rows = sections.values() if isinstance(sections, dict) else [sections]
+            if not all(row is None or isinstance(row, dict) for row in rows):
                 raise UserError(
                     f"{path}, {group}.{name}: must map sections to settings, as `train: {{lr: 1.0e-6}}` does"
                 )
+            params[group][name] = {section: _words(section, row or {}) for section, row in sections.items()}
     return params
+
+
+def _words(section: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A section's settings, with words as words: YAML reads `precision: 32` as a number."""
+    hints = get_type_hints(SECTIONS[section]) if section in SECTIONS else {}
+    words = {key for key, hint in hints.items() if get_origin(hint) is Literal}
+    return {key: str(value) if key in words and type(value) in (int, float) else value for key, value in row.items()}
 
 
 @dataclass(frozen=True)
@@ -88,27 +94,29 @@ def read_matrix(path: Path) -> Matrix:
     return found
 
 
-def _model_section(params: dict[str, Any], model: str, path: Path) -> tuple[str, dict[str, Any]]:
+def model_section(params: dict[str, Any], model: str, path: Path) -> tuple[str, dict[str, Any]]:
     """The name and settings of a model: a section of params.yaml (`4b` is `q4b`: Hydra's keys begin with a letter),
     or `custom` for the folder or hub id of any other causal LM."""
     for name in (model, f"q{model}"):
         if name in params["models"]:
-            return name, params["models"][name] or {}
-    if Path(model).is_dir() or "/" in model:
-        if Path(model).is_absolute() and not Path(model).is_dir():
-            raise UserError(f"--model {model}: there is no such folder")
-        if Path(model).name.lower() in params["models"]:
-            raise UserError(
-                f"--model {model}: its name is that of a section of {path}, whose data and runs it would share: "
-                "rename the folder"
-            )
-        section = dict(params["models"].get("custom") or {})
-        section["policy"] = {**(section.get("policy") or {}), "pretrained": model}
-        return Path(model).name.lower(), section
+            return name, params["models"][name]
+    if (model and Path(model).is_dir()) or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model):
+        section = dict(params["models"].get("custom", {}))
+        section["policy"] = {**section.get("policy", {}), "pretrained": model}
+        return _name_of(model), section
+    if "/" in model:
+        raise UserError(f"--model {model}: there is no such folder, and a hub id is owner/name")
     known = ", ".join(name.removeprefix("q") if name in ("q4b", "q8b") else name for name in params["models"])
     raise UserError(
         f"--model {model} is not known: use one of {known}, the folder of a model, or a hub id (owner/name)"
     )
+
+
+def _name_of(model: str) -> str:
+    """What the outputs of a model that is no section go by: its last name, and a hash of the whole one, so that no two
+    models share them, however a folder is spelt."""
+    whole = os.path.realpath(model) if Path(model).is_dir() else model.lower()
+    return f"{Path(whole).name.lower()[:40]}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]}"
 
 
 def _parser(sections: Sequence[str]) -> ArgumentParser:
@@ -122,10 +130,15 @@ def _parse(parser: ArgumentParser, what: str, values: dict[str, Any] | None, fla
     """jsonargparse, with its errors turned into one line that names where the value stood."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            return parser.parse_object(values) if values is not None else parser.parse_args(list(flags or ()))
+            found = parser.parse_object(values) if values is not None else parser.parse_args(list(flags or ()))
     except (ArgumentError, ValueError, TypeError) as error:
         text = " ".join(str(error).replace("Parser key", "key").split())
         raise UserError(f"{what}: {text}") from None
+    for section in (name for name in SECTIONS if isinstance(found.get(name), Namespace)):
+        for key, hint in get_type_hints(SECTIONS[section]).items():
+            if found[f"{section}.{key}"] is None and NoneType not in get_args(hint):  # which jsonargparse lets through
+                raise UserError(f"{what}: {section}.{key} has no value: give it one, or take it out")
+    return found
 
 
 def _merge(weak: dict[str, Any], strong: dict[str, Any]) -> dict[str, Any]:
@@ -140,12 +153,19 @@ def _merge(weak: dict[str, Any], strong: dict[str, Any]) -> dict[str, Any]:
 class Run:
     """What a command line asked for."""
 
-    model: str
+    model: str  # the name that its outputs go by
+    asked: str  # --model, as it was given
     algorithm: str
     config: Config
     filed: Config  # the same without the flags of the command line
     params: str  # the settings file, from here
+    problems: DataConfig  # those that `prepare` makes of the model
     options: dict[str, Any]
+
+    def command(self, name: str, more: str = "") -> str:
+        """A command of the package for this model, as a user would type it."""
+        params = "" if self.params == "params.yaml" else f" --params {shlex.quote(self.params)}"
+        return f"`python -m replication.{name} --model {shlex.quote(self.asked)}{params}{more}`"
 
 
 def load_run(
@@ -179,27 +199,29 @@ def load_run(
     first = _parse(parser, "command line", None, argv)
     path = Path(first.params)
     params = read_params(path)
-    model, section = _model_section(params, first.model, path)
+    model, section = model_section(params, first.model, path)
     algorithm = first.algorithm if trains else ""
     if trains and algorithm not in params["algorithms"]:
         raise UserError(f"--algorithm {algorithm} is not known: {path} has {', '.join(params['algorithms'])}")
     layers = [(f"{path}, models.{model}", section)]
     if trains:
-        layers.append((f"{path}, algorithms.{algorithm}", params["algorithms"][algorithm] or {}))
+        layers.append((f"{path}, algorithms.{algorithm}", params["algorithms"][algorithm]))
     merged: dict[str, Any] = {}
+    every = _parser(list(SECTIONS))  # every section is checked, whoever reads it
     for where, layer in layers:
         known = SECTIONS.keys() - (ALGORITHM_ONLY if ", models." in where else set())
         unknown = set(layer) - known
         if unknown:
             there = ", ".join(s for s in SECTIONS if s in known)
             raise UserError(f"{where}: no section {sorted(unknown)[0]!r}; the sections are {there}")
-        _parse(_parser(list(SECTIONS)), where, layer, None)  # every section is checked, whoever reads it
+        _parse(every, where, layer, None)
         merged = _merge(merged, {name: value for name, value in layer.items() if name in sections})
     parser.set_defaults({f"{s}.{k}": v for s, keys in merged.items() for k, v in keys.items()})
     values, filed = (parser.instantiate(_parse(parser, "command line", None, flags)) for flags in (argv, []))
     config, plain = (Config(**{name: getattr(v, name) for name in sections}) for v in (values, filed))
     asked = {k: getattr(values, k) for k in (flag.lstrip("-").replace("-", "_") for flag, _ in options)}
-    return Run(model, algorithm, config, plain, os.path.relpath(path), asked)
+    problems = every.instantiate(_parse(every, layers[0][0], section, None)).data
+    return Run(model, first.model, algorithm, config, plain, os.path.relpath(path), problems, asked)
 
 
 def own_place(run: Run, folder: str) -> str:
@@ -211,6 +233,46 @@ def own_place(run: Run, folder: str) -> str:
     pipeline = Path("params.yaml")
     if (run.config != run.filed or run.params != str(pipeline)) and pipeline.exists():
         matrix = read_params(pipeline).get("matrix")
-        if isinstance(matrix, dict) and run.model in (matrix.get("bases") or ()):
+        bases = matrix.get("bases") if isinstance(matrix, dict) else None
+        if isinstance(bases, list) and run.model in bases:
             raise UserError(f"{folder} is the pipeline's, of params.yaml's settings: choose another place by --out")
     return folder
+
+
+def data_of(run: Run, needed: str = "train.jsonl") -> Path:
+    """The folder of the prepared problems: --data, or where `prepare` puts them.
+
+    Args:
+        run: with the option --data.
+        needed: files that the command reads there, as a pattern.
+
+    Raises:
+        UserError: there are none; it names the command that makes them.
+    """
+    folder = Path(run.options["data"] or f"data/{run.model}")
+    if any(folder.glob(needed)):
+        return folder
+    data, more = run.problems, f" --out {shlex.quote(str(folder))}" if run.options["data"] else ""
+    if data.task == "files" and data.train is None:
+        more += " --data.train.path FILE --data.benchmarks '{NAME: {path: FILE}}'"
+    elif "benchmarks" in needed and not (data.heldout_problems or data.benchmarks):
+        more += " --data.heldout_problems 128" if data.task != "files" else " --data.benchmarks '{NAME: {path: FILE}}'"
+    raise UserError(
+        f"{folder / needed} does not exist: name prepared problems by --data, or run {run.command('prepare', more)}"
+    )
+
+
+def check_start(run: Run) -> None:
+    """Raise a `UserError` where there is no policy to start from, or an `OSError` where its weights cannot be read."""
+    pretrained, checkpoint = run.config.policy.pretrained, run.options.get("checkpoint")
+    warmstart = Path("runs/warmstart") / run.model
+    if not (pretrained or checkpoint or warmstart.is_dir()):
+        if run.problems.task == "files":
+            raise UserError(
+                f"--model {run.asked} names no policy: give the folder or hub id of one, or set policy.pretrained"
+            )
+        raise UserError(f"{warmstart} does not exist: run {run.command('warmstart')} first")
+    folder = Path(checkpoint or pretrained or warmstart)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_file():
+            path.open("rb").close()

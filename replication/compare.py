@@ -5,11 +5,14 @@ A and B are folders of `replication.evaluate`, with a mode where one is meant: r
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from replication.errors import Parser, UserError, run_command
+from replication.outputs import check_file_output, write_whole
 
 
 class Side(NamedTuple):
@@ -42,8 +45,9 @@ def pairs(a: str, b: str) -> list[tuple[str, Side, Side]]:
     (folder, mode), (other_folder, other_mode) = (
         (name, "") if Path(name).is_dir() else name.rpartition(":")[::2] for name in (a, b)
     )
-    theirs, found = read_run(other_folder or b), []
-    for (benchmark, ours), side in read_run(folder or a).items():
+    folder, other_folder, found = folder or a, other_folder or b, []
+    mine, theirs = read_run(folder), read_run(other_folder)
+    for (benchmark, ours), side in mine.items():
         against = other_mode or ours
         if ours != (mode or ours) or (benchmark, against) not in theirs:
             continue
@@ -54,7 +58,11 @@ def pairs(a: str, b: str) -> list[tuple[str, Side, Side]]:
         name = f"{benchmark}, {ours}" + ("" if ours == against else f" against {against}")
         found.append((name, side, theirs[benchmark, against]))
     if not found:
-        raise UserError(f"{a} and {b} share no benchmark and mode: name a mode of each, as in {a}:plain")
+        held = "; ".join(
+            f"{name} holds {', '.join(f'{benchmark} {mode}' for benchmark, mode in run)}"
+            for name, run in ((folder, mine), (other_folder, theirs))
+        )
+        raise UserError(f"{a} and {b} share no benchmark and mode ({held}): name a mode of each, FOLDER:MODE")
     return found
 
 
@@ -92,8 +100,10 @@ def main() -> None:
     parser.add_argument("--claimed", type=float, default=0.02, help="a gain below it is not worth the name")
     parser.add_argument("--out", type=Path, help="the same as JSON lines")
     options = parser.parse_args()
-    if options.claimed <= 0:
+    if not 0 < options.claimed < math.inf:
         raise UserError(f"--claimed {options.claimed}: give a gain above 0")
+    if options.out:
+        check_file_output(options.out)
     from replication.evaluation.statistics import verdict
 
     rows, found = [["benchmark, mode", "metric", "A - B [95 %, over problems]", "a gain is"]], []
@@ -104,9 +114,7 @@ def main() -> None:
             found.append({"cell": name, "metric": metric, **gain._asdict(), "verdict": word})
     print(table(rows))
     if options.out:
-        from replication.grade import write_rows
-
-        write_rows(options.out, found)
+        write_whole(options.out, "".join(json.dumps(row) + "\n" for row in found))
 
 
 if __name__ == "__main__":

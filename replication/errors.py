@@ -1,15 +1,53 @@
-"""One kind of error for what the user can mend, and one place that prints it."""
+"""One kind of error for what the user can mend, and one place that says how a command ended."""
 
 from __future__ import annotations
 
 import argparse
+import errno
+import io
+import os
+import select
+import signal
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn, TextIO
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+REFUSED = {  # what a system may refuse of a path, and what to do about it
+    errno.ENOENT: "name one that is there",
+    errno.EACCES: "let this user read and write it, or name another",
+    errno.EPERM: "let this user read and write it, or name another",
+    errno.EROFS: "name a place that can be written",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "name a folder",
+    errno.EEXIST: "remove what is there, or name another place",
+    errno.ENOTEMPTY: "remove what is there, or name another place",
+    errno.EBUSY: "name another place",
+    errno.EXDEV: "name a place on the same disk",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "correct the link",
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "make room on that disk",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.EIO: "look at that disk",
+    errno.ENOLCK: "run the command on a disk whose files can be locked",
+}
 
 
 class UserError(Exception):
     """Bad input: the message says what was wrong, where (file, row, key), and what to do about it, on one line."""
+
+
+class Stopped(SystemExit):
+    """A signal ended the command; the exit code is the shell's, 128 and the signal's number."""
+
+    def __init__(self, number: int):
+        super().__init__(128 + number)
+        self.number = number
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,15 +63,110 @@ def require(ok: bool, key: str, value: object, wanted: str) -> None:
         raise UserError(f"{key} = {value!r} is not {wanted}: correct it in params.yaml or by --{key}")
 
 
-def fail(message: str) -> NoReturn:
-    """Print one line on standard error and leave with exit code 2."""
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
+def require_count(section: str, settings: object, *keys: str, least: int = 1, most: int = 1_000_000) -> None:
+    """Raise a `UserError` that names the setting, unless each is a whole number in its bounds: beyond the upper one
+    it would overflow, or the command would seem to hang."""
+    wanted = "a positive whole number" if least == 1 else f"a whole number >= {least}"
+    for key in keys:
+        value = getattr(settings, key)
+        require(least <= value <= most, f"{section}.{key}", value, f"{wanted}, at most {most:,}")
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command's body; a `UserError` becomes one line and exit code 2, any other exception stays a traceback."""
+    """Run a command's body, and end as a shell expects it.
+
+    - A `UserError`, and what the system refuses of a path or of memory, are one line and exit code 2.
+    - Ctrl-C, SIGTERM and SIGHUP raise `Stopped` where the command is, so that blocks clean up: one line, 128 + signal.
+    - Where nobody reads the output any more, as after `| head`, it ends without a word: 128 + SIGPIPE.
+    - Any other exception is a fault of the program, and stays a traceback.
+    """
+    open_streams()
     try:
-        command()
+        with stoppable():
+            try:
+                command()
+            finally:
+                sys.stdout.flush()
     except UserError as error:
-        fail(str(error))
+        leave(2, f"error: {error}")
+    except Stopped as stopped:
+        first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes of a training, one speaks
+        name = signal.Signals(stopped.number).name
+        leave(128 + stopped.number, f"stopped by {name}: run the same command again" if first else "")
+    except BrokenPipeError:
+        unread = [stream for stream in (sys.stdout, sys.stderr) if has_no_reader(stream)]
+        if not unread:
+            raise
+        for stream in unread:
+            drop(stream)
+        leave(128 + signal.SIGPIPE, "")
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        leave(2, f"error: {where}{error.strerror}: {REFUSED[error.errno]}")
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        leave(2, "error: out of memory: lower rollout.max_rows and train.micro_rows, or take a smaller model")
+
+
+def leave(code: int, line: str) -> NoReturn:
+    """Print a line on standard error, if there is one, and leave."""
+    for stream, text in ((sys.stdout, ""), (sys.stderr, line)):
+        try:
+            print(text, end="\n" if text else "", file=stream, flush=True)
+        except OSError:
+            drop(stream)
+    sys.exit(code)
+
+
+def drop(stream: TextIO) -> None:
+    """Let what a stream no longer takes go nowhere: Python would try again as it leaves, and say so."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def open_streams() -> None:
+    """Make the standard streams such that nothing printed is an error: one that is closed goes nowhere, and what its
+    encoding lacks is escaped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """In the block the signals that ask to stop raise `Stopped`; one that is ignored, as by nohup, stays ignored."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Stopped(number)
+
+    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def has_no_reader(stream: TextIO) -> bool:
+    """Whether the stream is a pipe whose reader has left."""
+    poll = select.poll()
+    try:
+        poll.register(stream, 0)
+    except io.UnsupportedOperation:  # a stream in memory, as a notebook's
+        return False
+    return any(events & select.POLLERR for _, events in poll.poll(0))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short: Python's, or torch's on a GPU or CPU, known without importing it."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )

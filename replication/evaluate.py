@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from replication.cli import Run, load_run
+from replication.cli import Run, check_start, data_of, load_run
 from replication.errors import UserError, run_command
-from replication.outputs import check_output, locked, output_folder, run_folder
+from replication.outputs import GO_ON, check_output, locked, output_folder, run_folder, writing
 
 SECTIONS = ["policy", "rollout", "erasure", "evaluate"]  # what the samples depend on
 MARK = "samples.jsonl"  # every evaluation holds it
@@ -47,7 +47,7 @@ def algorithm_and_seed(checkpoint: str | None) -> str:
     try:
         run = json.loads(record.read_text())
         return f"{run['algorithm']}/{run['seed']}"
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{record} is not a record of `replication.fit`: restore it, or name --out as well") from None
 
 
@@ -110,7 +110,7 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
     from replication.data.prepared import read_benchmarks
 
     config, checkpoint = run.config, run.options["checkpoint"]
-    benchmarks = read_benchmarks(Path(run.options["data"] or f"data/{run.model}"), config.evaluate.benchmarks or None)
+    benchmarks = read_benchmarks(data_of(run, "benchmarks/*.jsonl"), config.evaluate.benchmarks or None)
     if config.evaluate.problems:
         benchmarks = {name: problems[: config.evaluate.problems] for name, problems in benchmarks.items()}
 
@@ -125,9 +125,8 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
     from replication.rollout.agreement import check_sampler
 
     if checkpoint is not None and not Path(checkpoint).is_dir():
-        raise UserError(
-            f"--checkpoint {checkpoint}: there is no such folder; train it with `python -m replication.fit`"
-        )
+        raise UserError(f"--checkpoint {checkpoint}: there is no such folder; train it with {run.command('fit')}")
+    check_start(run)
     path, revision = (checkpoint, None) if checkpoint else base_policy(config.policy, run.model)
     model, tokenizer = load_policy(path, revision, config.policy.dtype)
     model.to(use_machine(config.policy))
@@ -135,20 +134,21 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
     check_sampler(model, asked, eos_ids(model, tokenizer), tokenizer.pad_token_id)
     parts = chunks(benchmarks, config.rollout, config.evaluate)
     scratch = Path(".scratch/evaluate") / fingerprint(run, path, revision, benchmarks)
+    chunks_file = scratch / "chunks.jsonl"
     with locked(scratch), Grader.of(config.grading) as grader:
-        done = finished_chunks(scratch / "chunks.jsonl")
+        done = finished_chunks(chunks_file)
         if done:
             print(f"resuming after {len(done)} of {len(parts)} chunks in {scratch}")
         total = sum(len(part.problems) for part in parts) * config.evaluate.samples
         bar = tqdm(total=total, initial=sum(map(len, done)), desc="evaluate", unit="sample", mininterval=2)
-        with bar, (scratch / "chunks.jsonl").open("a", encoding="utf-8") as file:
+        with bar:
             for index, part in enumerate(parts):
                 if index >= len(done):
                     settings = config.rollout, config.erasure, config.evaluate, config.policy.thinking
                     samples = sample_chunk(model, tokenizer, part, *settings, grader)
                     line = "[" + ",".join(to_line(sample).rstrip("\n") for sample in samples) + "]\n"
-                    file.write(line)
-                    file.flush()
+                    with writing(chunks_file, GO_ON), chunks_file.open("a", encoding="utf-8") as file:
+                        file.write(line)
                     done.append(json.loads(line))
                     bar.update(len(samples))
                 if [following.cell for following in parts[index + 1 : index + 2]] != [part.cell]:

@@ -10,13 +10,14 @@ import dataclasses
 import json
 import math
 import os
+import shlex
 import shutil
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from replication.cli import Run, load_run
+from replication.cli import Run, check_start, data_of, load_run
 from replication.errors import UserError, require, run_command
 from replication.outputs import EXPORT_MARK, check_output, locked, run_folder
 from replication.training.machine import check_gpus, check_settings, global_rank, local_rank, training_dtype
@@ -106,15 +107,18 @@ def train(run: Run) -> tuple[Path, float]:
     """
     config, seed = run.config, int(run.options["seed"])
     check_settings(config)
-    check_gpus(config.trainer, run.model)
-    data = Path(run.options["data"] or f"data/{run.model}")
+    check_gpus(config.trainer, run.asked)
     out = out_of(run)
     check_output(out, EXPORT_MARK)
+    data = data_of(run)
+    check_start(run)
 
     from replication.data.prepared import read_benchmarks, read_train
 
     problems = read_train(data)
-    heldout = next(iter(read_benchmarks(data, None).values())) if config.train.validate_every else []
+    heldout = []
+    if config.train.validate_every:
+        heldout = next(iter(read_benchmarks(data_of(run, "benchmarks/*.jsonl")).values()))
     validation = heldout[: config.train.validate_problems]
     if config.train.validate_every and len(validation) < config.trainer.devices * config.trainer.nodes:
         raise UserError(
@@ -159,6 +163,8 @@ def train(run: Run) -> tuple[Path, float]:
             if fresh:
                 shutil.rmtree(scratch / resume.CHECKPOINTS, ignore_errors=True)
             resume.begin(scratch, identity_of(run, base, data))
+            for name in resume.drop_damaged(scratch):
+                print(f"{name} is no longer whole: it is dropped")
         checkpoint = None if fresh else resume.last_checkpoint(scratch)
         module = E3RLModule(config, policy, tokenizer, problems, seed, validation)
         t = config.train
@@ -166,7 +172,9 @@ def train(run: Run) -> tuple[Path, float]:
 
         def export() -> None:
             nonlocal difference
-            difference = export_run(record_of(run, base, revision), module, data, out)
+            elsewhere = f"`mv {shlex.quote(str(scratch))} {scratch_of(Path('NAME'))}` and run it with --out NAME"
+            remedy = f"its checkpoints stay: make room there and run the same command, or {elsewhere}"
+            difference = export_run(record_of(run, base, revision), module, data, out, remedy)
             shutil.rmtree(scratch / resume.CHECKPOINTS, ignore_errors=True)  # the logs stay
 
         trainer: L.Trainer = build_trainer(config, scratch, export)

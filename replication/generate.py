@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from replication.cli import Run, load_run
+from replication.cli import Run, check_start, load_run
 from replication.errors import UserError, run_command
+from replication.outputs import check_file_output, write_whole
+
+MOST = 1024  # completions that are sampled side by side
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--prompt", {"type": str | None, "default": None, "help": "what to ask; - reads it from standard input"}),
@@ -26,14 +29,19 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
 def check(run: Run) -> tuple[str, Path | None]:
     """The prompt and the page's path, before anything is loaded."""
     options = run.options
-    prompt = sys.stdin.read() if options["prompt"] == "-" else options["prompt"]
+    try:
+        prompt = sys.stdin.read() if options["prompt"] == "-" and sys.stdin else options["prompt"]
+        (prompt or "").encode()  # bytes of the command line that are no text are kept apart until here
+    except UnicodeError:
+        raise UserError("--prompt is not valid UTF-8: convert it, as by iconv -f latin1 -t utf8") from None
     if prompt is None:
         raise UserError('--prompt is missing: ask something, as in --prompt "What is 3 + 4?"')
-    if options["samples"] < 1:
-        raise UserError(f"--samples {options['samples']}: give at least 1")
+    if not 1 <= options["samples"] <= MOST:
+        raise UserError(f"--samples {options['samples']}: give 1 to {MOST:,}")
     trace = Path(options["trace"]) if options["trace"] else None
-    if trace and (trace.is_dir() or not trace.parent.is_dir()):
-        raise UserError(f"--trace {trace}: name a file in a folder that exists")
+    if trace:
+        check_file_output(trace, "--trace")
+    check_start(run)
     return prompt, trace
 
 
@@ -70,9 +78,8 @@ def main() -> None:
         settings = {"model": path, "seed": str(run.options["seed"])}
         settings |= {f"rollout.{k}": str(getattr(rollout, k)) for k in ("temperature", "segments", "segment_tokens")}
         settings |= {f"erasure.{key}": str(value) for key, value in dataclasses.asdict(erasure).items()}
-        scratch = trace.with_name(f".{trace.name}.new")
-        scratch.write_text(page(f"Erasable decoding: {Path(path).name}", prompt, members, settings), encoding="utf-8")
-        scratch.replace(trace)
+        title = f"Erasable decoding: {Path(path).name}"
+        write_whole(trace, page(title, prompt, members, settings), "--trace")
         print(f"-> {trace}", file=sys.stderr)
 
 

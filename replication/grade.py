@@ -7,18 +7,20 @@ metrics: `python -m replication.grade runs/evaluate/tiny/e3rl/0 --out regraded`.
 from __future__ import annotations
 
 import json
-import tempfile
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from replication.data.answers import take_answer
+from replication.data.values import parse_json, shown
 from replication.errors import Parser, UserError, run_command
 from replication.grading.pool import Graded, Grader
 from replication.grading.verdict import Verdict
-from replication.outputs import check_output, output_folder
+from replication.outputs import check_file_output, check_output, output_folder, write_whole
 
 BATCH = 64  # rows graded between two updates of the progress bar
 
@@ -27,7 +29,7 @@ Row = dict[str, Any]
 
 def read_predictions(path: Path) -> list[Row]:
     """The rows of a JSON-lines file, each with the texts `gold` and `prediction` (of a sample: `text`), perhaps with a
-    `tolerance`; blank lines are skipped.
+    `tolerance`; blank lines are skipped. What counts of a `gold` is `take_answer`'s, as of a prepared problem.
 
     Raises:
         UserError: the file cannot be read, or a line is not such a row.
@@ -42,27 +44,13 @@ def read_predictions(path: Path) -> list[Row]:
     return rows
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write JSON lines so that `path` holds either all of them or what it held before."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
-            written = Path(scratch) / path.name
-            written.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-            written.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"--out {path} cannot be written ({error}): name a file in a folder you may write to"
-        ) from error
-
-
 def grade_rows(rows: list[Row], grader: Grader) -> list[Graded]:
     """The verdict on each row's prediction, with progress on standard error."""
     graded: list[Graded] = []
     with tqdm(total=len(rows), desc="grade", unit="row", mininterval=1) as bar:
         for first in range(0, len(rows), BATCH):
             batch = rows[first : first + BATCH]
-            pairs = [(row["gold"], row["prediction" if "prediction" in row else "text"]) for row in batch]
+            pairs = [(take_answer(row["gold"]), row[_field(row)]) for row in batch]
             graded += grader.grade_many(pairs, [row.get("tolerance") for row in batch])
             bar.update(len(batch))
     return graded
@@ -107,8 +95,10 @@ def main() -> None:
 
         check_output(options.out, "samples.jsonl")
         read_samples(options.file)  # says what is missing before anything is graded
-    elif options.out.is_dir():
-        raise UserError(f"--out {options.out} is a folder: name a file")
+    else:
+        check_file_output(options.out)
+    if options.out.exists() and options.file.exists() and options.out.samefile(options.file):
+        raise UserError(f"--out {options.out} is the input, which would be lost: name another place")
 
     rows = read_predictions(options.file / "samples.jsonl" if is_evaluation else options.file)
     with Grader(workers=options.workers, time_limit=options.time_limit) as grader:
@@ -118,7 +108,8 @@ def main() -> None:
     if is_evaluation:
         regrade(options.out, rows, graded)
     else:
-        write_rows(options.out, (row | _columns(item) for row, item in zip(rows, graded, strict=True)))
+        lines = (json.dumps(row | _columns(item)) + "\n" for row, item in zip(rows, graded, strict=True))
+        write_whole(options.out, "".join(lines))
     counts = Counter(item.verdict for item in graded)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
     for line in changes:
@@ -128,21 +119,29 @@ def main() -> None:
     print(f"{len(rows)} graded: {summary}; written to {options.out}")
 
 
+def _field(row: Row) -> str:
+    """Where a row has its completion: of a sample in `text`."""
+    return "prediction" if "prediction" in row or "text" not in row else "text"
+
+
 def _row(line: str, where: str) -> Row:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not JSON ({error}): put one object on each line") from error
+        row = parse_json(line)
+    except ValueError as error:
+        raise UserError(f"{where} is not JSON ({error}): put one object on each line") from None
     if not isinstance(row, dict):
         raise UserError(f"{where} is not an object: give it the fields `gold` and `prediction`")
-    for field in ("gold", "prediction" if "prediction" in row or "text" not in row else "text"):
+    for field in ("gold", _field(row)):
         if not isinstance(row.get(field), str):
-            found = f"is {json.dumps(row[field])}" if field in row else "is missing"
-            raise UserError(f"{where}: `{field}` {found[:80]}: give it as a string")
+            found = f"is {shown(row[field])}" if field in row else "is missing"
+            raise UserError(f"{where}: `{field}` {found}: give it as a string")
+    try:
+        take_answer(row["gold"])
+    except ValueError as error:
+        raise UserError(f"{where}: `gold`: {error}: give the answer alone") from None
     tolerance = row.get("tolerance")
-    is_number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
-    if tolerance is not None and not (is_number and 0 <= tolerance < float("inf")):
-        raise UserError(f"{where}: `tolerance` is {json.dumps(tolerance)[:80]}: give it as a number >= 0")
+    if tolerance is not None and not (type(tolerance) in (int, float) and 0 <= tolerance < math.inf):
+        raise UserError(f"{where}: `tolerance` is {shown(tolerance)}: give it as a number >= 0")
     return row
 
 

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 from replication.cli import read_matrix
-from replication.errors import Parser, UserError, run_command
+from replication.errors import Parser, Stopped, UserError, run_command
 from replication.outputs import locked
-from replication.pipeline.processes import StageFailed, Stopped, run_stages
+from replication.pipeline.processes import StageFailed, run_stages
 from replication.pipeline.progress import Progress, duration, forecast, last_words
 from replication.pipeline.stages import Stage, due, read_stages, take_in, use_git_or_not
 
@@ -111,7 +111,7 @@ def main() -> None:
         sys.exit(1)
     except Stopped as stopped:
         print("stopped: the same command goes on where it was", file=sys.stderr)
-        sys.exit(128 + stopped.number)
+        sys.exit(stopped.code)
     if pipeline == DEFAULT:
         print(figures())
 

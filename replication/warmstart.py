@@ -87,7 +87,7 @@ def main() -> None:
     config, out = run.config, Path(run.options["out"] or own_place(run, f"runs/warmstart/{run.model}"))
     if config.policy.pretrained is None and config.data.task == "files":
         raise UserError(
-            f"model {run.model} has neither policy.pretrained nor a synthetic data.task: set one in params.yaml"
+            f"--model {run.asked} has neither policy.pretrained nor a synthetic data.task: set one in {run.params}"
         )
     check_output(out, MARK)
     if config.policy.pretrained is not None:

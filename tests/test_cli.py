@@ -1,11 +1,13 @@
 """params.yaml and the command line: defaults, layers, and errors that say what, where, and what to do."""
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 
-from replication.cli import load_run
+from replication.cli import load_run, model_section
 from replication.config import SECTIONS, Config, RolloutConfig
 from replication.errors import UserError
 from replication.training.machine import check_settings
@@ -52,11 +54,29 @@ def test_paper_models_by_their_short_names(params):
 
 def test_any_other_model_by_hub_id_or_folder(params, tmp_path):
     run = load(params, "--model", "HuggingFaceTB/SmolLM2-135M-Instruct")
-    assert (
-        run.model == "smollm2-135m-instruct" and run.config.policy.pretrained == "HuggingFaceTB/SmolLM2-135M-Instruct"
-    )
+    assert re.fullmatch("smollm2-135m-instruct-[0-9a-f]{8}", run.model)
+    assert run.asked == run.config.policy.pretrained == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert run.config.rollout.segment_tokens == 32
     assert load(params, "--model", str(tmp_path)).config.policy.pretrained == str(tmp_path)
+
+
+def test_no_two_models_share_a_name(params, tmp_path, monkeypatch):
+    """Two checkpoints of the same number, two owners of a name, a folder named as a section; `.` has a name, too."""
+    monkeypatch.chdir(tmp_path)
+    folders = ["a/checkpoint-100", "b/checkpoint-100", "b/CHECKPOINT-100", "ck/tiny", "x" * 200]
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a/checkpoint-100")
+
+    def name(model):
+        return model_section(yaml.safe_load(PARAMS), model, params)[0]
+
+    names = {model: name(model) for model in [*folders, ".", "one/Qwen", "two/Qwen"]}
+    assert len({found.lower() for found in names.values()} | {"tiny"}) == len(names) + 1
+    assert names["."].startswith(tmp_path.name[:40].lower() + "-") and max(map(len, names.values())) < 50
+    for same in ("a/checkpoint-100/", "./b/../a/checkpoint-100", str(tmp_path / "a/checkpoint-100"), "link"):
+        assert name(same) == names["a/checkpoint-100"]
+    assert name("One/qwen") == names["one/Qwen"]  # the hub knows no case
 
 
 @pytest.mark.parametrize(
@@ -64,8 +84,11 @@ def test_any_other_model_by_hub_id_or_folder(params, tmp_path):
     [
         (["--model", "9b"], ["--model 9b", "tiny, 4b, custom", "hub id"]),
         (["--model", "/no/such/folder"], ["/no/such/folder", "no such folder"]),
+        (["--model", ""], ["--model  is not known"]),
+        (["--model", "./no/such"], ["./no/such", "no such folder, and a hub id is owner/name"]),
         (["--algorithm", "ppo"], ["--algorithm ppo", "grpo, e3rl"]),
         (["--train.lr", "fast"], ["command line", "train.lr", "fast"]),
+        (["--train", "{lr: null}"], ["command line: train.lr has no value: give it one, or take it out"]),
         (["--train.rate", "1"], ["command line", "--train.rate"]),
         (["--train.steps", "0"], ["train.steps = 0", "positive whole number"]),
         (["--rollout.segments", "2.5"], ["rollout.segments", "2.5"]),
@@ -79,7 +102,10 @@ def test_any_other_model_by_hub_id_or_folder(params, tmp_path):
             ["--credit.negatives", "true", "--credit.overlong_buffer", "0.2"],
             ["credit.negatives = True", "overlong_buffer"],
         ),
-        (["--model", "ck/tiny"], ["ck/tiny", "rename"]),
+        (["--erasure.window", "99999999999999999999"], ["erasure.window = 99999999999999999999", "at most 1,000,000"]),
+        (["--evaluate.samples", "10001"], ["evaluate.samples = 10001", "at most 10,000"]),
+        (["--grading.workers", "1.5"], ["grading.workers", "1.5"]),
+        (["--grading.memory_gib", "1e300"], ["grading.memory_gib = 1e+300", "at most 1,000,000"]),
         (["--rollout.max_rows", "3"], ["rollout.max_rows = 3", "rollout.group_size"]),
     ],
 )
@@ -101,19 +127,58 @@ def test_bad_flags(params, argv, words):
         ("models:", "models: [", ["not valid YAML"]),
         ("    train: {lr: 1e-3, steps: 7}", "    train: 5", ["models.tiny", "must map sections"]),
         ("    train:", "    objective: {kl: 0.1}\n    train:", ["models.tiny", "objective"]),
+        ("    train: {lr: 1e-3, steps: 7}", "    train: []", ["models.tiny", "must map sections"]),
+        ("    train: {lr: 1e-3, steps: 7}", "    train: {lr: null}", ["models.tiny: train.lr has no value"]),
+        ("    train: {lr: 1e-3, steps: 7}", "    train: {7: 1}", ["models.tiny.train", "key 7 is no text", "quotes"]),
+        ("  tiny:", "  7: {}\n  tiny:", ["models: the key 7 is no text: put it in quotes"]),
+        (
+            "    erasure:",
+            "    5: {}\n    false: {}\n    erasing: {}\n    erasure:",
+            ["models.tiny", "key 5 is no text"],
+        ),
+        ("cap: 3", "cap: 3, cap: 4", ["cap stands 2 times in the mapping", "line 5"]),
+        ("cap: 3", "cap: 2024-13-45", ["not valid YAML", "month"]),
+        ("cap: 3", f"cap: {'9' * 5000}", ["not valid YAML", "digits"]),
+        ("cap: 3", f"cap: {'9' * 30}", ["erasure.cap = 9999", "at most 1,000"]),
+        ("    erasure: {cap: 3}", "    erasure: &a {cap: *a}", ["holds itself"]),
+        ("cap: 3", f"cap: {'[' * 3000}{']' * 3000}", ["nested too deeply"]),
+        ("cap: 3", "cap: \udcff", ["not valid YAML"]),
     ],
 )
 def test_bad_params(params, old, new, words):
-    params.write_text(PARAMS.replace(old, new, 1))
+    params.write_bytes(PARAMS.replace(old, new, 1).encode(errors="surrogateescape"))
     with pytest.raises(UserError) as error:
         load(params, "--algorithm", "grpo")
     text = str(error.value)
     assert "\n" not in text and all(word in text for word in [*words, *([] if "=" in words[0] else [str(params)])])
 
 
-def test_missing_params_file(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
+def test_what_is_commented_out_is_as_if_it_were_not_there(params):
+    params.write_text(PARAMS.replace("{cap: 3}", "\n      # cap: 3").replace("  e3rl:", "  e3rl:\n    train:"))
+    assert load(params, "--model", "tiny").config.erasure.cap == 5
+
+
+def test_words_that_yaml_reads_as_numbers(params):
+    params.write_text(PARAMS.replace("    erasure:", "    trainer: {precision: 32}\n    erasure:", 1))
+    assert load(params, "--model", "tiny").config.trainer.precision == "32"
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_whole_number_has_an_upper_bound(name):
+    """Beyond it torch would overflow, or the command would seem to hang. A seed may be any."""
+    whole = [field.name for field in fields(SECTIONS[name]) if field.type == "int" and field.name != "seed"]
+    for key in whole:
+        with pytest.raises(UserError, match=rf"^{name}\.{key} = 9+ is not a .* at most [0-9,]+: correct it"):
+            SECTIONS[name](**{key: 99_999_999_999_999_999_999})
+
+
+def test_missing_params_file(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"is a folder: name the settings file by --params"):
         load(tmp_path)
+    monkeypatch.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(UserError, match=r"cannot be read: Permission denied: let this user read it, or name another"):
+        load(tmp_path / "params.yaml")
+    monkeypatch.undo()
     with pytest.raises(UserError, match=r"nowhere\.yaml does not exist"):
         load(tmp_path / "nowhere.yaml")
 

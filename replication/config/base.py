@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from replication.errors import require
+from replication.errors import require, require_count
 
 
 @dataclass
@@ -46,9 +46,9 @@ class DataConfig:
     """Benchmark name -> its source; whatever occurs in one is removed from the training problems"""
 
     def __post_init__(self) -> None:
-        require(self.train_problems > 0, "data.train_problems", self.train_problems, "a positive whole number")
-        require(self.heldout_problems >= 0, "data.heldout_problems", self.heldout_problems, "a whole number >= 0")
-        require(self.steps > 0, "data.steps", self.steps, "a positive whole number")
+        require_count("data", self, "train_problems")
+        require_count("data", self, "heldout_problems", least=0)
+        require_count("data", self, "steps", most=100)  # the small model reads 1,024 tokens, some 7 a step
 
 
 @dataclass
@@ -82,8 +82,7 @@ class PolicyConfig:
     """Width of the feed-forward layer"""
 
     def __post_init__(self) -> None:
-        for key in ("hidden_size", "layers", "heads", "kv_heads", "ffn_size"):
-            require(getattr(self, key) > 0, f"policy.{key}", getattr(self, key), "a positive whole number")
+        require_count("policy", self, "hidden_size", "layers", "heads", "kv_heads", "ffn_size")
         require(
             self.hidden_size % (2 * self.heads) == 0,
             "policy.heads",
@@ -91,8 +90,8 @@ class PolicyConfig:
             "such that heads have an even width",
         )
         require(self.heads % self.kv_heads == 0, "policy.kv_heads", self.kv_heads, "a divisor of policy.heads")
-        for key in ("cpu_threads", "lora_rank"):
-            require(getattr(self, key) >= 0, f"policy.{key}", getattr(self, key), "a whole number >= 0")
+        require_count("policy", self, "cpu_threads", least=0, most=1_000)
+        require_count("policy", self, "lora_rank", least=0)
         require(0 < self.lora_alpha < math.inf, "policy.lora_alpha", self.lora_alpha, "a positive number")
 
 
@@ -117,9 +116,9 @@ class WarmstartConfig:
     """Seed of the initial weights and of the order and errors of the examples"""
 
     def __post_init__(self) -> None:
-        require(self.clean_steps > 0, "warmstart.clean_steps", self.clean_steps, "a positive whole number")
-        require(self.noisy_steps >= 0, "warmstart.noisy_steps", self.noisy_steps, "a whole number >= 0")
+        require_count("warmstart", self, "clean_steps")
+        require_count("warmstart", self, "noisy_steps", least=0)
+        require_count("warmstart", self, "batch", most=10_000)
         require(0 <= self.noise <= 1, "warmstart.noise", self.noise, "between 0 and 1")
-        require(self.batch > 0, "warmstart.batch", self.batch, "a positive whole number")
         require(self.lr > 0, "warmstart.lr", self.lr, "a positive number")
         require(0 < self.lr_end <= 1, "warmstart.lr_end", self.lr_end, "above 0 and at most 1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from replication.errors import require
+from replication.errors import require, require_count
 
 
 @dataclass
@@ -36,14 +36,13 @@ class RolloutConfig:
     """Draw from the smallest set of likeliest tokens that holds this mass; 1 is all; as top_k otherwise"""
 
     def __post_init__(self) -> None:
-        for key in ("group_size", "segments", "segment_tokens", "max_rows"):
-            require(getattr(self, key) > 0, f"rollout.{key}", getattr(self, key), "a positive whole number")
+        require_count("rollout", self, "group_size", most=10_000)
+        require_count("rollout", self, "segments", "segment_tokens", "max_rows")
+        require_count("rollout", self, "lanes", "top_k", least=0)
         for key in ("temperature", "cool_temperature"):
             require(getattr(self, key) > 0, f"rollout.{key}", getattr(self, key), "a positive number")
         require(0 <= self.cool_fraction <= 1, "rollout.cool_fraction", self.cool_fraction, "between 0 and 1")
         require(self.max_rows >= self.group_size, "rollout.max_rows", self.max_rows, "at least rollout.group_size")
-        for key in ("lanes", "top_k"):
-            require(getattr(self, key) >= 0, f"rollout.{key}", getattr(self, key), "a whole number >= 0")
         require(0 < self.top_p <= 1, "rollout.top_p", self.top_p, "above 0 and at most 1")
 
 
@@ -82,10 +81,10 @@ class ErasureConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.fraction <= 1, "erasure.fraction", self.fraction, "between 0 and 1")
-        require(self.window > 0, "erasure.window", self.window, "a positive whole number")
+        require_count("erasure", self, "window")
+        require_count("erasure", self, "cap", least=0, most=1_000)
         require(self.growth >= 0, "erasure.growth", self.growth, "a number >= 0")
         require(abs(self.history) < 1, "erasure.history", self.history, "between -1 and 1")
-        require(self.cap >= 0, "erasure.cap", self.cap, "a whole number >= 0")
         require(self.level > 0, "erasure.level", self.level, "a positive number of nats")
         require(self.floor >= 0, "erasure.floor", self.floor, "a number of nats >= 0")
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from replication.errors import require
+from replication.errors import require, require_count
 
 
 @dataclass
@@ -53,22 +53,15 @@ class TrainConfig:
     """Completions of each"""
 
     def __post_init__(self) -> None:
-        for key in ("steps", "prompts", "minibatches", "epochs", "micro_rows", "checkpoint_every", "keep_checkpoints"):
-            require(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "a positive whole number")
+        require_count("train", self, "steps", "minibatches", "micro_rows", "checkpoint_every", "keep_checkpoints")
+        require_count("train", self, "prompts", "validate_problems", "validate_samples", most=10_000)
+        require_count("train", self, "epochs", most=1_000)
+        require_count("train", self, "warmup", "validate_every", "max_silent_steps", least=0)
+        require_count("train", self, "refills", least=0, most=1_000)
         require(self.lr > 0, "train.lr", self.lr, "a positive number")
         require(0 < self.lr_end <= 1, "train.lr_end", self.lr_end, "above 0 and at most 1")
-        for key in ("validate_problems", "validate_samples"):
-            require(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "a positive whole number")
         require(0 <= self.max_truncated <= 1, "train.max_truncated", self.max_truncated, "between 0 and 1")
-        for key in (
-            "warmup",
-            "weight_decay",
-            "grad_clip",
-            "refills",
-            "validate_every",
-            "max_silent_steps",
-            "max_mismatch",
-        ):
+        for key in ("weight_decay", "grad_clip", "max_mismatch"):
             require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "a number >= 0")
 
 
@@ -94,8 +87,8 @@ class TrainerConfig:
     """Where metrics go while a run lasts"""
 
     def __post_init__(self) -> None:
-        require(self.devices > 0, "trainer.devices", self.devices, "a positive whole number")
-        require(self.nodes > 0, "trainer.nodes", self.nodes, "a positive whole number")
+        require_count("trainer", self, "devices", "nodes", most=10_000)
+        require_count("trainer", self, "gpu_gib", least=0)
         takes = {"none"} | ({"optimizer"} if "zero" in self.strategy else set())
         takes |= {"parameters"} if self.strategy == "deepspeed_zero3" else set()
         require(self.offload in takes, "trainer.offload", self.offload, f"what {self.strategy} can do")
@@ -117,8 +110,10 @@ class GradingConfig:
     """Largest share of completions whose check was stopped"""
 
     def __post_init__(self) -> None:
-        for key in ("workers", "time_limit", "memory_gib"):
-            require(getattr(self, key) > 0, f"grading.{key}", getattr(self, key), "a positive number")
+        require_count("grading", self, "workers", most=1_000)
+        for key in ("time_limit", "memory_gib"):
+            value = getattr(self, key)
+            require(0 < value <= 1_000_000, f"grading.{key}", value, "a positive number, at most 1,000,000")
         for key in ("max_no_answer", "max_timed_out"):
             require(0 <= getattr(self, key) <= 1, f"grading.{key}", getattr(self, key), "between 0 and 1")
 
@@ -146,13 +141,12 @@ class EvaluateConfig:
     """Seed of the samples"""
 
     def __post_init__(self) -> None:
-        require(self.samples > 0, "evaluate.samples", self.samples, "a positive whole number")
-        require(self.problems >= 0, "evaluate.problems", self.problems, "a whole number >= 0")
+        require_count("evaluate", self, "samples", most=10_000)
+        require_count("evaluate", self, "problems", "top_k", least=0)
         distinct = bool(self.modes) and len(set(self.modes)) == len(self.modes)
         known = "different modes, each plain or erased, or with a temperature such as plain@0.5"
         require(distinct and all(map(_is_mode, self.modes)), "evaluate.modes", self.modes, known)
         require(self.temperature > 0, "evaluate.temperature", self.temperature, "a positive number")
-        require(self.top_k >= 0, "evaluate.top_k", self.top_k, "a whole number >= 0")
         require(0 < self.top_p <= 1, "evaluate.top_p", self.top_p, "above 0 and at most 1")
 
     def sampling(self, mode: str) -> tuple[bool, float]:

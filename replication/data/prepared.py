@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 from replication.data.clean import Removed
 from replication.data.sources import Problem
+from replication.data.values import encodable, parse_json, shown
 from replication.errors import UserError
 from replication.outputs import output_folder
 
@@ -64,8 +66,35 @@ def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_train(folder: Path) -> list[Problem]:
-    """The training problems of a prepared folder."""
-    return _read(folder / "train.jsonl", folder)
+    """The training problems of a prepared folder.
+
+    Raises:
+        UserError: they, or the manifest that an export's card tells of, are not there or damaged.
+    """
+    problems = _read(folder / "train.jsonl", folder)
+    read_manifest(folder)
+    return problems
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Where the problems of a prepared folder came from; empty where it has no manifest."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        return {}
+    try:
+        manifest = parse_json(path.read_text(encoding="utf-8"))
+        if not _is_manifest(manifest):
+            raise ValueError("not what preparation wrote")
+    except (OSError, ValueError) as error:
+        raise _damaged(path, folder, error) from None
+    return manifest
+
+
+def _is_manifest(value: Any) -> bool:
+    """Whether what an export's card reads in it is there as it was written, if at all."""
+    if not isinstance(value, dict) or not all(isinstance(value.get(key, {}), dict) for key in ("sources", "counts")):
+        return False
+    return isinstance(value.get("sources", {}).get("train", {}), dict)
 
 
 def read_benchmarks(folder: Path, names: Sequence[str] | None = None) -> dict[str, list[Problem]]:
@@ -82,21 +111,56 @@ def read_benchmarks(folder: Path, names: Sequence[str] | None = None) -> dict[st
     return {name: _read(folder / "benchmarks" / f"{name}.jsonl", folder) for name in names or present}
 
 
+def _remedy(folder: Path) -> str:
+    """The command that prepares a folder, which replaces nothing but what preparation wrote."""
+    delete = f"delete {folder} and " if folder.is_dir() and not (folder / "manifest.json").exists() else ""
+    if folder.parent.name == "data":
+        return f"{delete}run `python -m replication.prepare --model {folder.name}`"
+    return f"{delete}run `python -m replication.prepare --out {folder}` with the --model that it is for"
+
+
 def _unprepared(path: Path, folder: Path) -> UserError:
-    return UserError(f"{path} does not exist: run `python -m replication.prepare --model {folder.name}`")
+    return UserError(f"{path} does not exist: {_remedy(folder)}")
+
+
+def _damaged(where: str | Path, folder: Path, what: object) -> UserError:
+    again = "(and the --data settings of before, if they were not params.yaml's)"
+    return UserError(f"{where}: {what}: prepare the data again: {_remedy(folder)} {again}")
 
 
 def _read(path: Path, folder: Path) -> list[Problem]:
     if not path.exists():
         raise _unprepared(path, folder)
     problems = []
-    with path.open(encoding="utf-8") as file:
-        for row, line in enumerate(file, 1):
-            try:
-                columns = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}, row {row}: not valid JSON: {error}: prepare the data again") from None
-            if not isinstance(columns, dict) or columns.keys() != _COLUMNS:
-                raise UserError(f"{path}, row {row}: must hold {', '.join(sorted(_COLUMNS))}: prepare the data again")
-            problems.append(Problem(**columns))
+    try:
+        with path.open(encoding="utf-8") as file:
+            for row, line in enumerate(file, 1):
+                try:
+                    problems.append(_problem(parse_json(line)))
+                except ValueError as error:
+                    raise _damaged(f"{path}, row {row}", folder, error) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, folder, error) from None
+    if not problems:
+        raise _damaged(path, folder, "holds no problems")
     return problems
+
+
+def _problem(columns: Any) -> Problem:
+    """A line as it was written.
+
+    Raises:
+        ValueError: it is not, and how.
+    """
+    if not isinstance(columns, dict) or columns.keys() != _COLUMNS:
+        raise ValueError(f"must hold {', '.join(sorted(_COLUMNS))}")
+    for name, value in columns.items():
+        if name in ("difficulty", "tolerance"):
+            is_right = value is None or (type(value) in (int, float) and math.isfinite(value))
+        else:
+            is_right = isinstance(value, str) and (bool(value.strip()) or name == "topic")
+        if not is_right:
+            raise ValueError(f"{name} is {shown(value)}")
+        if isinstance(value, str):
+            encodable(value)
+    return Problem(**columns)

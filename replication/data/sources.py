@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import ast
-import json
-import math
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from replication.config import Source
+from replication.data.answers import take_answer
+from replication.data.values import parse_row, read_number, read_text, read_tolerance, read_topic, shown
 from replication.errors import UserError
 
 REQUIRED = ("question", "final_answer")
 OPTIONAL = ("difficulty", "topic", "tolerance")
 SUFFIXES = (".jsonl", ".json", ".parquet")
+EXAMPLES = 3  # answers of a source that are kept as they were published, to be shown
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,18 @@ class Problem:
     """Absolute error that a numerical answer may have (OlympiadBench's `error`), or None"""
 
 
-def load_problems(source: Source, name: str) -> list[Problem]:
-    """All problems of a source, in its order.
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a source holds."""
+
+    problems: list[Problem]
+    """All of them, in its order"""
+    published: list[Any]
+    """The answers of the first ones as they were published"""
+
+
+def load_source(source: Source, name: str) -> Loaded:
+    """All problems of a source.
 
     Args:
         source: a hub data set at a pinned commit, or a .jsonl, .json (a list of objects) or .parquet file.
@@ -51,24 +62,42 @@ def load_problems(source: Source, name: str) -> list[Problem]:
         rows = _hub_rows(source, name, columns)
     elif not path.exists():
         raise UserError(f"{path} does not exist: put the file there, or correct data.{_key(name)}.path")
+    elif not path.is_file():
+        raise UserError(
+            f"{path} is no regular file: copy its content into one, and name that by data.{_key(name)}.path"
+        )
     elif path.suffix == ".parquet":
         rows = _parquet_rows(path, columns)
     else:
         rows = _json_rows(path, columns)
-    problems = [_problem(row, columns, f"{source.path}, row {i}", f"{name}-{i}") for i, row in enumerate(rows, 1)]
+    problems, published = [], []
+    for i, row in enumerate(rows, 1):
+        problems.append(_problem(row, columns, f"{source.path}, row {i}", name, i))
+        if i <= EXAMPLES:
+            published.append(row[columns["final_answer"]])
     if not problems:
         raise UserError(f"{source.path} holds no problems: correct data.{_key(name)}")
-    return problems
+    return Loaded(problems, published)
+
+
+def load_problems(source: Source, name: str) -> list[Problem]:
+    """The problems of `load_source` alone."""
+    return load_source(source, name).problems
 
 
 def local_file(source: Source) -> Path | None:
     """The file that a source names, or None where it names a hub data set."""
-    path = Path(source.path).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(source.path).expanduser()
+        is_folder, is_there = path.is_dir(), path.exists()
+    except (OSError, RuntimeError) as error:  # a name too long; ~ of an unknown user
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{source.path[:80]} cannot be looked up ({reason}): name another file or hub id") from None
+    if is_folder:
         raise UserError(f"{source.path} is a folder: name the {' or '.join(SUFFIXES)} file in it")
     if path.suffix in SUFFIXES:
         return path
-    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", source.path):
+    if is_there or not re.fullmatch(r"[\w.-]+/[\w.-]+", source.path):
         raise UserError(f"{source.path} is neither a hub id (owner/name) nor a {', '.join(SUFFIXES)} file")
     return None
 
@@ -91,7 +120,7 @@ def _present(columns: dict[str, str], there: Collection[str], where: str) -> lis
     """The source's columns to read: required ones and those named in the settings must be there."""
     for ours, theirs in columns.items():
         if theirs not in there and (ours in REQUIRED or theirs != ours):
-            known = ", ".join(there)
+            known = " ".join(", ".join(there).split())[:200] or "none"
             raise UserError(f"{where}: no column {theirs!r} (our {ours}); there are {known}: map it by `columns`")
     return [theirs for theirs in dict.fromkeys(columns.values()) if theirs in there]
 
@@ -110,7 +139,7 @@ def _hub_rows(source: Source, name: str, columns: dict[str, str]) -> Iterable[Ro
     unreachable = HfHubHTTPError.__bases__  # OSError, and the error of whichever HTTP library the hub's client uses
     try:
         data = datasets.load_dataset(source.path, name=source.config, split=source.split, revision=source.revision)
-    except (*unreachable, ValueError, DatasetsError) as error:
+    except (*unreachable, ValueError, RuntimeError, DatasetsError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         at = f"config {source.config}, split {source.split}, commit {source.revision}"
         raise UserError(
@@ -125,12 +154,22 @@ def _parquet_rows(path: Path, columns: dict[str, str]) -> Iterator[Row]:
     import pyarrow
     from pyarrow import parquet
 
+    where = str(path)
     try:
         with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(columns=_present(columns, file.schema_arrow.names, str(path))):
-                yield from batch.to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise UserError(f"{path} is not a readable Parquet file: {' '.join(str(error).split())}") from None
+            there = file.schema_arrow.names
+            names = _present(columns, there, where)
+            if twice := [name for name in names if there.count(name) > 1]:
+                raise UserError(f"{path}: the column {twice[0]!r} stands twice: rename one of the two")
+            for batch in file.iter_batches(columns=names):
+                values = []
+                for name in names:
+                    where = f"{path}, column {name!r}"
+                    values.append(batch.column(name).to_pylist())
+                yield from (dict(zip(names, row, strict=True)) for row in zip(*values, strict=True))
+    except (OSError, pyarrow.ArrowException, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{where}: not readable as Parquet: {reason}: write the file anew, or as .jsonl") from None
 
 
 def _json_rows(path: Path, columns: dict[str, str]) -> Iterator[Row]:
@@ -144,91 +183,37 @@ def _json_rows(path: Path, columns: dict[str, str]) -> Iterator[Row]:
                 values = (_parse(line, f"{path}, row {i}") for i, line in enumerate(file, 1))
             for i, value in enumerate(values, 1):
                 if not isinstance(value, dict):
-                    raise UserError(f"{path}, row {i}: {str(value)[:40]!r} is not an object with columns")
+                    raise UserError(f"{path}, row {i}: {shown(value)} is not an object with columns")
                 _present(columns, value, f"{path}, row {i}")
                 yield value
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a readable UTF-8 text file: {error}") from None
+        raise UserError(f"{path} is not a readable UTF-8 text file: {error}: save it as one, not compressed") from None
 
 
 def _parse(text: str, where: str) -> Any:
     if not text.strip():
         raise UserError(f"{where}: empty, where JSON must stand: delete or fill it")
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not valid JSON: {error}") from None
+        return parse_row(text)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}: correct or drop the row") from None
 
 
-def _problem(row: Row, columns: dict[str, str], where: str, id: str) -> Problem:
-    """One row, checked; `where` is its file and row number."""
-    question, answer, difficulty, topic, tolerance = (row.get(columns[ours]) for ours in (*REQUIRED, *OPTIONAL))
+def _problem(row: Row, columns: dict[str, str], where: str, name: str, number: int) -> Problem:
+    """A row, checked; `where` is its file and number."""
+
+    def cell(ours: str, read: Callable[[Any], T]) -> T:
+        try:
+            return read(row.get(columns[ours]))
+        except ValueError as error:
+            other = f", or name another column by data.{_key(name)}.columns" if ours == "final_answer" else ""
+            raise UserError(f"{where}, column {columns[ours]!r}: {error}: correct or drop the row{other}") from None
+
     return Problem(
-        id=id,
-        question=_text(question, f"{where}, column {columns['question']!r}", "a question").strip(),
-        final_answer=_answer(answer, f"{where}, column {columns['final_answer']!r}"),
-        difficulty=_number(difficulty, f"{where}, column {columns['difficulty']!r}"),
-        topic="" if topic is None else str(topic),
-        tolerance=_tolerance(tolerance, f"{where}, column {columns['tolerance']!r}"),
+        id=f"{name}-{number}",
+        question=cell("question", lambda value: read_text(value, "a question").strip()),
+        final_answer=cell("final_answer", take_answer),
+        difficulty=cell("difficulty", read_number),
+        topic=cell("topic", read_topic),
+        tolerance=cell("tolerance", read_tolerance),
     )
-
-
-def _text(value: Any, where: str, what: str) -> str:
-    """A string that is not empty and can be encoded."""
-    if not isinstance(value, str):
-        raise UserError(f"{where}: {str(value)[:40]!r} is not {what} (text): correct or drop the row")
-    if not value.strip():
-        raise UserError(f"{where}: empty, where {what} must stand: correct or drop the row")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{where}: holds half of a surrogate pair, which is no character: correct the row") from None
-    return value
-
-
-def _tolerance(value: Any, where: str) -> float | None:
-    """The error allowed, or None; of several, one an answer, the smallest."""
-    each = value.split(",") if isinstance(value, str) and value.strip() else [value]
-    found = [number for part in each if (number := _number(part, where)) is not None]
-    if any(number < 0 for number in found):
-        raise UserError(f"{where}: {value!r} is negative: correct the row")
-    return min(found, default=None)
-
-
-def _number(value: Any, where: str) -> float | None:
-    """A difficulty or tolerance, or None where the row has none."""
-    if value is None or value == "":
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise UserError(f"{where}: {value!r} is not a number: correct the row, or drop the column") from None
-    return None if math.isnan(number) else number
-
-
-def _answer(value: Any, where: str) -> str:
-    """An answer as text: a whole number in digits, several answers joined by ", "."""
-    if isinstance(value, str):
-        value = _listed(value)
-    if isinstance(value, list):
-        if not value:
-            raise UserError(f"{where}: an empty list, where an answer must stand: correct or drop the row")
-        return ", ".join(_answer(each, where) for each in value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    elif isinstance(value, float) and math.isfinite(value):
-        value = str(int(value)) if value.is_integer() else repr(value)
-    text = _text(value, where, "an answer").strip()
-    within = re.fullmatch(r"\$+([^$]*[^$\\])\$+", text)
-    return _text(within[1], where, "an answer").strip() if within else text
-
-
-def _listed(text: str) -> str | list[str]:
-    """The strings in a text such as "['2']" (OlympiadBench on the hub); any other text, [0, 1] say, as it is."""
-    if not text.strip().startswith(("['", '["')):
-        return text
-    try:
-        parsed = ast.literal_eval(text.strip())
-    except (SyntaxError, ValueError):
-        return text
-    return parsed if isinstance(parsed, list) and all(isinstance(each, str) for each in parsed) else text

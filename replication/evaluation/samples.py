@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -18,10 +19,15 @@ from replication.grading.normalize import normalize
 
 BUDGETS = 10  # token budgets that a benchmark's accuracy is given at, up to its longest sample
 
-FIELDS = [
-    "benchmark", "mode", "problem", "verdict", "answer", "tokens", "erased_tokens", "erasures",
-    "uncertainty", "ended",
-]  # fmt: skip
+FIELDS: dict[str, tuple[type, ...]] = {  # of a sample in a file, with the types of their values
+    **dict.fromkeys(("benchmark", "mode", "problem", "verdict"), (str,)),
+    **dict.fromkeys(("tokens", "erased_tokens", "erasures"), (int,)),
+    "answer": (str, NoneType),
+    "uncertainty": (float, int),
+    "ended": (bool,),
+}
+OPTIONAL: dict[str, tuple[type, ...]] = {"gold": (str, NoneType), "sample": (int,), "text": (str,)}
+NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 CORRECT = "\0"  # what right answers vote for: no text of an answer
 
 Row = Mapping[str, Any]
@@ -70,8 +76,7 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
         if not rows:
             raise ValueError("it is empty")
         for number, row in enumerate(rows, 1):
-            if missing := [field for field in FIELDS if field not in row]:
-                raise ValueError(f"sample {number} has no `{missing[0]}`")
+            _check(row, f"sample {number}")
         for benchmark, mode, cell in cells(rows):
             if len({len(hits) for hits in correct_by_problem(cell).values()}) > 1:
                 raise ValueError(f"{benchmark}, {mode}: some problems have more samples than others")
@@ -81,6 +86,19 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}): name a folder of `replication.evaluate`") from None
     return rows
+
+
+def _check(row: Any, where: str) -> None:
+    """Raise a `ValueError` that names the first field of a sample that is missing, or is of another type."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{where} is not an object")
+    for field, types in {**FIELDS, **{key: kinds for key, kinds in OPTIONAL.items() if key in row}}.items():
+        if field not in row:
+            raise ValueError(f"{where} has no `{field}`")
+        value = row[field]
+        if type(value) not in types or (types == (int,) and not 0 <= value < 2**31):
+            wanted = NAMES[types[0]] + (" or null" if NoneType in types else "")
+            raise ValueError(f"{where}: `{field}` is {json.dumps(value)[:40]}, not {wanted}")
 
 
 def to_line(row: Row | Sample) -> str:

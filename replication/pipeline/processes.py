@@ -13,9 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
+from replication.errors import SIGNALS, Stopped
 from replication.pipeline.stages import Stage
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = ((signal.SIGINT, 20.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))  # seconds after each
 PAUSE = 0.1  # seconds between two looks
 Watch = Callable[[set[str], list[str]], None]
@@ -27,14 +27,6 @@ class StageFailed(Exception):
     def __init__(self, stage: str, stopped: list[str]):
         super().__init__(stage)
         self.stage, self.stopped = stage, stopped
-
-
-class Stopped(Exception):
-    """A signal ended the run, and all its stages."""
-
-    def __init__(self, number: int):
-        super().__init__(number)
-        self.number = number
 
 
 def run_stages(stages: Sequence[Stage], jobs: int, logs: Path, lock: TextIO, watch: Watch) -> None:

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from replication.config import Config, ErasureConfig
+from replication.data.prepared import read_manifest
 from replication.data.sources import Problem
 from replication.data.template import prompt_ids
 from replication.errors import UserError
 from replication.loading import eos_ids, load_policy
-from replication.outputs import EXPORT_MARK, output_folder
+from replication.outputs import ELSEWHERE, EXPORT_MARK, output_folder
 from replication.policy import save_policy
 from replication.rollout.engine import roll_out
 from replication.seeds import seed_for
@@ -36,7 +37,7 @@ def tolerance(dtype: torch.dtype) -> float:
     return 1e-4 if dtype == torch.float32 else 0.05
 
 
-def export_run(record: dict[str, Any], module: Any, data: Path, out: Path) -> float:
+def export_run(record: dict[str, Any], module: Any, data: Path, out: Path, remedy: str = ELSEWHERE) -> float:
     """Write the export, complete and compared, or nothing; for the first process, with the policy's weights whole.
 
     Args:
@@ -44,6 +45,7 @@ def export_run(record: dict[str, Any], module: Any, data: Path, out: Path) -> fl
         module: the E3RLModule after its last step; adapters of its policy are merged in place.
         data: folder of the prepared problems.
         out: folder of the export.
+        remedy: what to do where it cannot be written.
 
     Returns:
         Mean absolute difference between the export's log-probabilities and the policy's, in nats a token.
@@ -60,9 +62,8 @@ def export_run(record: dict[str, Any], module: Any, data: Path, out: Path) -> fl
         from replication.training.lora import merge_adapters  # peft takes seconds to import
 
         merge_adapters(policy)
-    manifest = data / "manifest.json"
-    source = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
-    with output_folder(out, EXPORT_MARK) as new:
+    source = read_manifest(data)
+    with output_folder(out, EXPORT_MARK, remedy) as new:
         save_policy(policy, tokenizer, new)
         (new / EXPORT_MARK).write_text(json.dumps(record, indent=2) + "\n")
         (new / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in module.history))

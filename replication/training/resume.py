@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -62,7 +63,7 @@ def begin(folder: Path, mine: Identity) -> None:
     """
     record = folder / RECORD
     if complete(folder / CHECKPOINTS):
-        theirs = json.loads(record.read_text()) if record.exists() else {}
+        theirs = read_record(record)
         differ = [key for key in {**theirs, **mine} if theirs.get(key) != mine.get(key)]
         if differ:
             shown = ", ".join(f"{key} {theirs.get(key)} -> {mine.get(key)}" for key in differ[:3])
@@ -74,13 +75,62 @@ def begin(folder: Path, mine: Identity) -> None:
     write_whole(record, json.dumps(mine, indent=2) + "\n")
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint of an earlier, interrupted run, or None."""
+def read_record(record: Path) -> Identity:
+    """What the checkpoints beside a record are of."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    except (FileNotFoundError, ValueError):
+        pass
+    raise UserError(f"{record} is damaged or gone, which said what its checkpoints are of: start anew with --fresh")
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint of an earlier, interrupted run, or None.
+
+    Raises:
+        UserError: it has some, and none of them is whole.
+    """
+    checkpoints = folder / CHECKPOINTS
+    found = complete(checkpoints)
+    if not found and marks(checkpoints):
+        raise UserError(f"no checkpoint in {checkpoints} is whole, they were cut or deleted: start anew with --fresh")
+    return checkpoints / f"rollout={max(found)}.ckpt" if found else None
+
+
+def drop_damaged(folder: Path) -> list[str]:
+    """Take the marks of checkpoints that are no longer whole away, if others are; returns the checkpoints' names."""
     found = complete(folder / CHECKPOINTS)
-    return str(folder / CHECKPOINTS / f"rollout={max(found)}.ckpt") if found else None
+    damaged = [path for done, path in marks(folder / CHECKPOINTS).items() if found and done not in found]
+    for path in damaged:
+        path.unlink()
+    return [path.with_suffix(".ckpt").name for path in damaged]
+
+
+def mark(checkpoint: Path, score: float) -> None:
+    """Note that a checkpoint is saved, how large it is, and how good."""
+    write_whole(checkpoint.with_suffix(".complete"), json.dumps({"score": score, "bytes": size_of(checkpoint)}) + "\n")
+
+
+def marks(checkpoints: Path) -> dict[int, Path]:
+    """The marks of a folder's checkpoints, by rollouts done."""
+    return {int(path.stem.split("=")[1]): path for path in checkpoints.glob("rollout=*.complete")}
+
+
+def size_of(checkpoint: Path) -> int:
+    """Bytes of a checkpoint, which is a file or a folder."""
+    files = checkpoint.rglob("*") if checkpoint.is_dir() else [checkpoint]
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def complete(checkpoints: Path) -> dict[int, float]:
-    """The complete checkpoints of a folder: rollouts done, and the score that tells the best one."""
-    marks = checkpoints.glob("rollout=*.complete")
-    return {int(mark.stem.split("=")[1]): float(mark.read_text()) for mark in marks}
+    """The whole checkpoints of a folder, no smaller than when they were saved: rollouts done, and the score that tells
+    the best one."""
+    found = {}
+    for done, path in marks(checkpoints).items():
+        with contextlib.suppress(ValueError, TypeError, KeyError, FileNotFoundError):  # of a damaged mark
+            noted = json.loads(path.read_text())
+            if noted["bytes"] <= size_of(path.with_suffix(".ckpt")):
+                found[done] = float(noted["score"])
+    return found

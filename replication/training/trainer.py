@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,46 +15,9 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from replication.config import Config
 from replication.errors import UserError
-from replication.outputs import write_whole
-from replication.training.resume import CHECKPOINTS, complete
+from replication.training.checkpoint import CheckpointFile, Interruption, RolloutCheckpoint
+from replication.training.resume import CHECKPOINTS
 from replication.training.strategy import build_strategy, whole_weights
-
-
-class RolloutCheckpoint(Callback):
-    """Saves after every so many rollouts; keeps the newest checkpoints, and the best one.
-
-    The best one has the highest accuracy on held-out problems, or without a validation the highest reward, mean over
-    the rollouts since the checkpoint before. A checkpoint counts once its mark stands beside it.
-
-    Lightning's ModelCheckpoint counts optimizer steps, warns under manual optimization, and cannot tell a rollout's
-    last update from the others.
-    """
-
-    def __init__(self, folder: Path, every: int, keep: int):
-        self.folder, self.every, self.keep = folder, every, keep
-
-    def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
-        done = len(module.history)
-        if done % self.every:
-            return
-        path = self.folder / f"rollout={done}.ckpt"
-        trainer.save_checkpoint(path)  # a file, or under DeepSpeed a folder that is written in place
-        if trainer.is_global_zero:
-            write_whole(path.with_suffix(".complete"), f"{self.score(module.history)}\n")
-            scores = complete(self.folder)
-            best = max(scores, key=lambda rollout: (scores[rollout], rollout))
-            for old in sorted(scores)[: -self.keep]:
-                if old != best:
-                    path = self.folder / f"rollout={old}.ckpt"
-                    path.with_suffix(".complete").unlink()
-                    trainer.strategy.remove_checkpoint(path)
-
-    def score(self, history: list[dict[str, float]]) -> float:
-        """Of the rollouts since the checkpoint before; -inf where others were validated and these were not."""
-        recent = history[-self.every :]
-        if any("heldout" in row for row in history):
-            return max((row["heldout"] for row in recent if "heldout" in row), default=-math.inf)
-        return sum(row["reward"] for row in recent) / len(recent)
 
 
 class AtTheEnd(Callback):
@@ -75,7 +37,9 @@ def build_trainer(config: Config, folder: Path, at_the_end: Callable[[], None]) 
     """A Trainer that keeps its checkpoints and logs in the folder."""
     trainer, train = config.trainer, config.train
     warnings.filterwarnings("ignore", "Found .* in eval mode")  # where the policy stays (training.module)
-    checkpoints = RolloutCheckpoint(folder / CHECKPOINTS, train.checkpoint_every, train.keep_checkpoints)
+    interruption = Interruption()
+    checkpoints = RolloutCheckpoint(folder / CHECKPOINTS, train.checkpoint_every, train.keep_checkpoints, interruption)
+    slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []  # resume.py resumes
     return L.Trainer(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
         strategy=build_strategy(trainer, train),
@@ -85,8 +49,8 @@ def build_trainer(config: Config, folder: Path, at_the_end: Callable[[], None]) 
         max_epochs=1,
         enable_checkpointing=False,  # RolloutCheckpoint does it
         logger=build_logger(trainer.logger, folder),
-        callbacks=[checkpoints, AtTheEnd(at_the_end), TQDMProgressBar(refresh_rate=1)],
-        plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,  # resume.py resumes
+        callbacks=[interruption, checkpoints, AtTheEnd(at_the_end), TQDMProgressBar(refresh_rate=1)],
+        plugins=[CheckpointFile(), *slurm],
         use_distributed_sampler=False,  # the problems are dealt out by data.module.share
         enable_model_summary=False,
         log_every_n_steps=1,

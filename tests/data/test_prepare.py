@@ -32,6 +32,8 @@ def project(tmp_path, monkeypatch, write):
     write("train.jsonl", [{"topic": "Algebra", "r1_solution_1": "..."} | row for row in rows])
     write("aime.jsonl", [{"problem": "Let $(x)=4$. Find $x$", "answer": 4}, {"problem": "Why?", "answer": 7}])
     write("amc.parquet", [{"question": "NAME the first prime.", "final_answer": "2"}])
+    solution = "First she sold 48 clips. Then she sold half as many. Altogether she sold 72."
+    write("solutions.jsonl", [{"question": "How many?", "topic": solution}])
     data = {
         "task": "files",
         "train_problems": 20,
@@ -85,11 +87,37 @@ def test_files_are_cleaned_drawn_and_written(project, monkeypatch, capsys):
     assert manifest["seed"] == 0 and manifest["train_problems"] == 20
     for name, source in {"train": manifest["sources"]["train"], **manifest["sources"]["benchmarks"]}.items():
         assert source["sha256"] == hashlib.sha256((project / source["path"]).read_bytes()).hexdigest(), name
-    output = capsys.readouterr()
-    assert output.out == (
+    assert capsys.readouterr().out.splitlines() == [
         "data/tiny: 20 training problems (of 40 read, less 1 duplicate, 2 conflicting and 2 benchmark problems);"
-        " aime 2, amc 1\n"
-    )
+        " aime 2, amc 1",
+        "  train-1: What is $0 + 0$? -> 0",
+        "  train-2: What is $1 + 1$? -> 2",
+        "  train-3: What is $2 + 2$? -> 4",
+        "  aime-1: Let $(x)=4$. Find $x$ -> 4",
+        "  aime-2: Why? -> 7",
+        "  amc-1: NAME the first prime. -> 2",
+    ]
+
+
+def test_what_was_taken_out_of_solutions_is_shown(project, write, monkeypatch, capsys):
+    """So that a person sees at once where the wrong column is taken."""
+    long = "Natalia sold clips to 48 of her friends, and then to half as many more; how many is that?\n\x1b[31m"
+    rows = [
+        {"question": long, "answer": "She sold 48/2 = <<48/2=24>>24 clips more.\nThat is 48+24 = 72 in all.\n#### 72"},
+        {"question": "Why?", "answer": [1, 2]},
+        {"question": "How?", "answer": "$x$"},
+        {"question": "Not shown?", "answer": "4"},
+    ]
+    columns = {"final_answer": "answer"}
+    train = json.dumps({"path": write("gsm8k.jsonl", rows), "columns": columns})
+    run(monkeypatch, "--data.train", train, "--data.benchmarks", "{}")
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  train-1: Natalia sold clips to 48 of her friends, and then to half as... -> 72"
+        ", out of: ...s more. That is 48+24 = 72 in all. #### 72",
+        "  train-2: Why? -> 1, 2, out of: [1, 2]",
+        "  train-3: How? -> x, out of: $x$",
+    ]
+    assert [problem.final_answer for problem in read_train(project / "data/tiny")] == ["72", "1, 2", "x", "4"]
 
 
 def test_the_same_input_gives_the_same_bytes_and_another_seed_others(project, monkeypatch):
@@ -125,7 +153,10 @@ def test_a_synthetic_task_gives_disjoint_problems(project, monkeypatch, capsys):
     manifest = json.loads((project / "data/tiny/manifest.json").read_text())
     assert (manifest["task"], manifest["seed"], manifest["steps"]) == ("recurrence", 0, 5)
     assert manifest["counts"] == {"drawn": 30, "benchmarks": {"heldout": 10}}
-    assert capsys.readouterr().out == "data/tiny: 30 training problems (of the task recurrence); heldout 10\n"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "data/tiny: 30 training problems (of the task recurrence); heldout 10" and len(lines) == 7
+    assert lines[1] == f"  {train[0].id}: {train[0].question} -> {train[0].final_answer}"
+    assert lines[6].startswith(f"  {heldout[2].id}: ")
 
 
 @pytest.mark.parametrize(
@@ -140,6 +171,10 @@ def test_a_synthetic_task_gives_disjoint_problems(project, monkeypatch, capsys):
             ["aime.jsonl, row 1", "'question'", "problem, answer"],
         ),
         (["--out", "params.yaml"], ["params.yaml", "--out"]),
+        (
+            ["--data.train.columns", '{"final_answer": "topic"}', "--data.train.path", "solutions.jsonl"],
+            ["solutions.jsonl, row 1, column 'topic'", "13 words", "another column by data.train.columns"],
+        ),
     ],
 )
 def test_an_error_is_one_line_and_leaves_nothing(project, monkeypatch, capsys, flags, words):
@@ -170,7 +205,7 @@ def test_local_files_need_no_hub_client_and_a_hub_without_a_network_is_one_line(
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(project / "hf")}
     command = [sys.executable, "-c", SCRIPT.replace("SHA", SHA)]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
-    assert done.stdout.startswith("data/tiny: 20 training problems") and done.stdout.count("\n") == 1
+    assert done.stdout.startswith("data/tiny: 20 training problems") and "cannot be loaded" not in done.stdout
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert SHA in done.stderr and "cannot be loaded" in done.stderr
     assert not (project / "hub").exists()

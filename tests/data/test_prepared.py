@@ -2,9 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
+from replication import prepare
 from replication.data import prepared
 from replication.data.clean import Removed
 from replication.data.prepared import read_benchmarks, read_train, write_prepared
@@ -82,21 +87,87 @@ def test_a_benchmark_name_must_name_a_file(tmp_path, name):
 
 
 def test_what_is_missing_is_named_with_the_remedy(tmp_path):
-    folder = tmp_path / "q4b"
+    folder = tmp_path / "data" / "q4b"
     command = "run `python -m replication.prepare --model q4b`"
     with pytest.raises(UserError, match=rf"q4b/train.jsonl does not exist: {command}"):
         read_train(folder)
     with pytest.raises(UserError, match=rf"q4b/benchmarks does not exist: {command}"):
         read_benchmarks(folder)
+    with pytest.raises(UserError, match=rf"run `python -m replication.prepare --out {tmp_path}/mine` with the --model"):
+        read_train(tmp_path / "mine")
     write(folder)
     with pytest.raises(UserError, match=r"no benchmark 'aime24'; there are a\.2, b"):
         read_benchmarks(folder, ["b", "aime24"])
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"id": "1", "question": "q"}', ""])
-def test_a_damaged_file_is_named(tmp_path, line):
-    write(tmp_path / "tiny")
-    with (tmp_path / "tiny" / "train.jsonl").open("a") as file:
+ROW = {"id": "1", "question": "q", "final_answer": "5", "difficulty": None, "topic": "", "tolerance": None}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        "",
+        '{"id": "1", "question": "q"}',
+        "[" * 100_000,
+        "1" * 5000,
+        json.dumps({**ROW, "question": 5}),
+        json.dumps({**ROW, "final_answer": " "}),
+        json.dumps({**ROW, "id": None}),
+        json.dumps({**ROW, "topic": None}),
+        json.dumps({**ROW, "topic": "\ud800"}),
+        json.dumps({**ROW, "difficulty": "hard"}),
+        json.dumps({**ROW, "difficulty": float("nan")}),
+        json.dumps({**ROW, "tolerance": True}),
+        json.dumps(ROW)[:-9],
+    ],
+)
+def test_a_damaged_line_is_named_with_the_remedy(tmp_path, line):
+    folder = tmp_path / "data" / "tiny"
+    write(folder)
+    with (folder / "train.jsonl").open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(UserError, match=r"train.jsonl, row 3: .*prepare the data again"):
-        read_train(tmp_path / "tiny")
+    words = "prepare the data again: run `python -m replication.prepare --model tiny`"
+    with pytest.raises(UserError, match=rf"train.jsonl, row 3: .*{words}") as error:
+        read_train(folder)
+    assert "\n" not in str(error.value) and len(str(error.value)) < len(str(tmp_path)) + 350
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe"])
+def test_a_damaged_file_is_named_with_the_remedy(tmp_path, content):
+    folder = tmp_path / "data" / "tiny"
+    write(folder)
+    for name in ("train.jsonl", "benchmarks/b.jsonl"):
+        (folder / name).write_bytes(content)
+    for path, read in (("train", read_train), ("benchmarks/b", read_benchmarks)):
+        with pytest.raises(UserError, match=rf"{path}.jsonl: .*`python -m replication.prepare --model tiny`"):
+            read(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "", "{", '{"counts": []}', '{"sources": {"train": "x"}}', "[" * 100_000])
+def test_a_damaged_manifest_is_known_before_the_training(tmp_path, content):
+    folder = tmp_path / "data" / "tiny"
+    write(folder)
+    (folder / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match=r"manifest.json: .*`python -m replication.prepare --model tiny`"):
+        read_train(folder)
+
+
+@pytest.mark.parametrize("gone", ["train.jsonl", "manifest.json"])
+def test_the_remedy_works(tmp_path, monkeypatch, gone):
+    """What the message of a damaged folder says makes it whole."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("data/tiny")
+    Path("params.yaml").write_text("{models: {tiny: {data: {task: recurrence, train_problems: 4}}}, algorithms: {}}")
+    write(folder)
+    (folder / "benchmarks/b.jsonl").write_text("{")
+    (folder / gone).unlink()
+    with pytest.raises(UserError) as error:
+        read_benchmarks(folder)
+    if "delete data/tiny and run" in str(error.value):
+        shutil.rmtree(folder)
+    command = re.search(r"run `python -m replication\.(.*)`", str(error.value))[1]
+    monkeypatch.setattr(sys, "argv", command.split())
+    prepare.main()
+    assert len(read_train(folder)) == 4

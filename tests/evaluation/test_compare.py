@@ -63,8 +63,11 @@ def test_a_mode_of_each_may_be_named(runs):
     a, b = runs
     ((name, ours, _),) = compare.pairs(f"{a}:erased", f"{b}:plain")
     assert name == "held, erased against plain" and ours.tokens == 20
-    with pytest.raises(UserError, match="share no benchmark and mode"):
-        compare.pairs(a, f"{b}:erased")
+    with pytest.raises(UserError) as error:
+        compare.pairs(f"{a}:erased", f"{b}:erased")
+    held = f"{a} holds held erased, held plain; {b} holds held plain"
+    what = f"{a}:erased and {b}:erased share no benchmark and mode ({held}): name a mode of each, FOLDER:MODE"
+    assert str(error.value) == what
 
 
 def test_other_problems_are_refused(runs, tmp_path):
@@ -73,6 +76,13 @@ def test_other_problems_are_refused(runs, tmp_path):
         compare.pairs(runs[0], c)
     with pytest.raises(UserError, match="name a folder of"):
         compare.pairs(runs[0], str(tmp_path / "none"))
+
+
+def test_a_file_that_cannot_be_written_is_known_before_the_work(runs, monkeypatch):
+    monkeypatch.setattr(compare, "pairs", None)  # is not reached
+    monkeypatch.setattr(sys, "argv", ["compare", *runs, "--out", "/dev/null"])
+    with pytest.raises(UserError, match="--out /dev/null is a device"):
+        compare.main()
 
 
 def test_the_command_says_one_of_three_words(runs, tmp_path, capsys, monkeypatch):

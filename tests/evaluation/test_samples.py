@@ -68,6 +68,29 @@ def test_samples_are_read_as_they_were_written(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "wanted"),
+    [
+        ("answer", 7, "`answer` is 7, not a text or null"),
+        ("tokens", "5", '`tokens` is "5", not a whole number'),
+        ("tokens", float("nan"), "`tokens` is NaN, not a whole number"),
+        ("erased_tokens", -1, "`erased_tokens` is -1, not a whole number"),
+        ("tokens", 10**30, "`tokens` is 1000000000000000000000000000000, not a whole number"),
+        ("ended", 1, "`ended` is 1, not true or false"),
+        ("uncertainty", None, "`uncertainty` is null, not a number"),
+        ("gold", ["7"], '`gold` is ["7"], not a text or null'),
+        ("problem", {}, "`problem` is {}, not a text"),
+    ],
+)
+def test_a_field_of_another_type_is_named(tmp_path, field, value, wanted):
+    rows = [ROWS[0], {**ROWS[1], field: value}]
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError) as error:
+        read_samples(tmp_path)
+    what = f"{tmp_path}/samples.jsonl cannot be read (sample 2: {wanted}): name a folder of `replication.evaluate`"
+    assert str(error.value) == what
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"verdict": "correct"}'])
 def test_damaged_samples_are_named(tmp_path, text):
     (tmp_path / "samples.jsonl").write_text(text)

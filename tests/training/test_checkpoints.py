@@ -3,19 +3,22 @@
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from commands import PARAMS, ROOT, SMALL, command
 from safetensors.torch import load_file
 
-from replication.errors import UserError
-from replication.training.resume import begin, complete, last_checkpoint
+from replication.errors import UserError, run_command
+from replication.training.checkpoint import CheckpointFile, Interruption, RolloutCheckpoint
+from replication.training.resume import begin, complete, drop_damaged, last_checkpoint, mark
 
 BUILD = {"TORCH_EXTENSIONS_DIR": str(ROOT / ".scratch/torch_extensions")}  # compiled once, about two minutes
 WAYS = {
@@ -77,6 +80,44 @@ def stop_after(monkeypatch, steps):
     return lambda: monkeypatch.setattr(E3RLModule, "training_step", whole)
 
 
+def signals_at(monkeypatch, step, *numbers):
+    """Let signals come in the middle of a step."""
+    from replication.training.module import E3RLModule
+
+    whole = E3RLModule.credit
+
+    def credit(self, *given):
+        if len(self.history) == step:
+            for number in numbers:
+                signal.raise_signal(number)
+        return whole(self, *given)
+
+    monkeypatch.setattr(E3RLModule, "credit", credit)
+
+
+def test_sigterm_waits_for_the_end_of_the_step_and_saves_it(quick_fit, monkeypatch, tmp_path, capfd):
+    """A second signal, or the alarm where the step's end is far, ends the run at once. All that is lost is the step."""
+    straight, _ = quick_fit("--out=straight")
+    rare = ("--out=cut", "--train.checkpoint_every=100")
+    checkpoints = tmp_path / ".scratch/train/cut/checkpoints"
+    for at, numbers, kept in (
+        (0, [signal.SIGTERM, signal.SIGTERM], []),
+        (0, [signal.SIGTERM], [1]),
+        (1, [signal.SIGTERM, signal.SIGALRM], [1]),
+        (1, [signal.SIGINT], [1]),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+            signals_at(patch, at, *numbers)
+            run_command(lambda: quick_fit(*rare))
+        assert end.value.code == 128 + numbers[0] and sorted(complete(checkpoints)) == kept
+        last = capfd.readouterr().err.splitlines()[-1]
+        assert last == f"stopped by {signal.Signals(numbers[0]).name}: run the same command again"
+        assert not (tmp_path / "cut").exists() and signal.alarm(0) == 0
+    cut, _ = quick_fit(*rare)
+    assert "resuming from .scratch/train/cut/checkpoints/rollout=1.ckpt" in capfd.readouterr().out
+    assert history(cut) == history(straight)
+
+
 def test_an_unfinished_run_goes_on_and_another_is_refused(quick_fit, monkeypatch, tmp_path, capfd):
     straight, _ = quick_fit("--out=straight")
     go_on = stop_after(monkeypatch, 2)
@@ -112,10 +153,75 @@ def test_a_problem_too_long_for_the_model_is_refused_before_a_run_begins(quick_f
     assert not (tmp_path / "long").exists() and not (tmp_path / ".scratch").exists()
 
 
+def saved(folder, *rollouts):
+    """Whole checkpoints of a run: files, and a folder as DeepSpeed's for an even number."""
+    for done in rollouts:
+        path = folder / f"checkpoints/rollout={done}.ckpt"
+        path.parent.mkdir(exist_ok=True)
+        if done % 2 == 0:
+            (path / "checkpoint").mkdir(parents=True)
+        (path / "checkpoint/weights" if done % 2 == 0 else path).write_bytes(b"weights")
+        mark(path, 0.5)
+
+
+@pytest.mark.parametrize("damage", ["cut", "deleted", "mark cut"])
+@pytest.mark.parametrize("newest", [3, 4])
+def test_a_damaged_checkpoint_gives_way_to_the_newest_whole_one(tmp_path, damage, newest):
+    saved(tmp_path, newest, 1)
+    checkpoints = tmp_path / "checkpoints"
+    path = checkpoints / f"rollout={newest}.ckpt"
+    if damage == "mark cut":
+        path.with_suffix(".complete").write_text("")
+    else:
+        weights = path / "checkpoint/weights" if path.is_dir() else path
+        weights.write_bytes(b"wei") if damage == "cut" else weights.unlink()
+    assert complete(checkpoints) == {1: 0.5}
+    assert drop_damaged(tmp_path) == [path.name] and drop_damaged(tmp_path) == []
+    assert last_checkpoint(tmp_path) == checkpoints / "rollout=1.ckpt"
+    (checkpoints / "rollout=1.ckpt").unlink()
+    assert drop_damaged(tmp_path) == []  # so that it is said again
+    with pytest.raises(UserError, match=r"^no checkpoint in .*/checkpoints is whole, .*: start anew with --fresh$"):
+        last_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("text", [None, "", '{"code": ', "[]"])
+def test_checkpoints_of_nobody_knows_what_are_not_taken_up(tmp_path, text):
+    saved(tmp_path, 3)
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UserError, match=r"run\.json is damaged or gone, .*: start anew with --fresh$"):
+        begin(tmp_path, {"code": "a"})
+
+
+def test_checkpoints_are_not_staged_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")  # TMPDIR is too small, or not there
+    path = tmp_path / "new/rollout=1.ckpt"
+    CheckpointFile().save_checkpoint({"step": 1}, path)
+    assert torch.load(path) == {"step": 1} and [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("save", "reason"),
+    [(CheckpointFile().save_checkpoint, "File too large"), (torch.save, "torch could not write it to its end")],
+)
+def test_a_checkpoint_that_the_disk_does_not_take_is_one_line(tmp_path, save, reason):
+    """`torch.save` hides what the disk said, and by a path, as DeepSpeed calls it, does not know it."""
+    keep = RolloutCheckpoint(tmp_path, 1, 2, Interruption())
+    trainer = SimpleNamespace(save_checkpoint=lambda path: save({"weights": torch.zeros(99_999)}, path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(UserError) as error:
+            keep.save(trainer, None, tmp_path / "rollout=1.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    what = f"rollout=1.ckpt cannot be written: {reason}: make room there, and run the same command to go on"
+    assert str(error.value).endswith(what) and not complete(tmp_path)
+
+
 def test_a_changed_code_or_problem_is_named(tmp_path):
     begin(tmp_path, {"code": "a", "problems": "x", "train.lr": 1e-6})
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints/rollout=3.complete").write_text("0.5\n")
+    saved(tmp_path, 3)
     begin(tmp_path, {"code": "a", "problems": "x", "train.lr": 1e-6})
     with pytest.raises(
         UserError, match=r"differs \(code a -> b, problems x -> None, train.lr 1e-06 -> 1e-05 and 1 more\)"
@@ -125,9 +231,6 @@ def test_a_changed_code_or_problem_is_named(tmp_path):
 
 def test_the_newest_checkpoints_and_the_best_one_are_kept(tmp_path):
     """Rewards 1, 5, 2, 3, 4 of rollouts 1 to 5: with two kept, the last two and the second remain."""
-    from types import SimpleNamespace
-
-    from replication.training.trainer import RolloutCheckpoint
 
     def remove(path):
         path.unlink()
@@ -137,21 +240,19 @@ def test_the_newest_checkpoints_and_the_best_one_are_kept(tmp_path):
         is_global_zero=True,
         strategy=SimpleNamespace(remove_checkpoint=remove),
     )
-    keep = RolloutCheckpoint(tmp_path / "checkpoints", every=1, keep=2)
+    keep = RolloutCheckpoint(tmp_path / "checkpoints", 1, 2, Interruption())
     keep.folder.mkdir()
     past = []
     for reward in (1.0, 5.0, 2.0, 3.0, 4.0):
         past.append({"reward": reward})
-        keep.on_train_batch_end(trainer, SimpleNamespace(history=past))
+        keep.on_train_batch_end(trainer, SimpleNamespace(history=past, most=int))
     assert complete(keep.folder) == {2: 5.0, 4: 3.0, 5: 4.0}
     assert sorted(path.name for path in keep.folder.glob("*.ckpt")) == [f"rollout={i}.ckpt" for i in (2, 4, 5)]
-    assert last_checkpoint(tmp_path) == str(keep.folder / "rollout=5.ckpt")
+    assert last_checkpoint(tmp_path) == keep.folder / "rollout=5.ckpt"
 
 
 def test_the_best_checkpoint_is_by_validation_where_there_is_one(tmp_path):
-    from replication.training.trainer import RolloutCheckpoint
-
-    score = RolloutCheckpoint(tmp_path, every=2, keep=1).score
+    score = RolloutCheckpoint(tmp_path, 2, 1, Interruption()).score
     assert score([{"reward": 0.1}, {"reward": 0.2}, {"reward": 0.4}]) == pytest.approx(0.3)  # since the one before
     assert score([{"reward": 0.1, "heldout": 0.7}, {"reward": 0.9}]) == 0.7
     assert score([{"reward": 0.1, "heldout": 0.7}, {"reward": 0.9}, {"reward": 1.0}]) == -math.inf  # not validated

@@ -124,7 +124,7 @@ def watched(monkeypatch):
         seen.optimizer = begin(module)
         return seen.optimizer
 
-    def export_run(record, module, data, out):
+    def export_run(record, module, data, out, remedy):
         seen.end = {key: value.clone() for key, value in module.policy.state_dict().items()}
         seen.gradients = {name for name, weight in module.policy.named_parameters() if weight.grad is not None}
         return finish(record, module, data, out)
