@@ -28,12 +28,12 @@ def add_adapters(policy: Any, config: PolicyConfig, seed: int) -> None:
     trainer disagree with the sampler.
 
     Args:
-        policy: a transformers causal LM; changed in place. Embeddings and output head get no adapter, nor do layers
-            that give more than a product, such as the routers of some mixtures of experts.
+        policy: a transformers causal LM; changed in place. Embeddings and output head get no adapter, nor do
+            routers of experts that are linear layers and give more than a product.
         config: rank and alpha.
         seed: of the run.
     """
-    routers = [n for n, m in policy.named_modules() if isinstance(m, nn.Linear) and type(m) is not nn.Linear]
+    routers = [n for n, m in policy.named_modules() if isinstance(m, nn.Linear) and "Router" in type(m).__name__]
     settings = LoraConfig(
         r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear", exclude_modules=routers or None
     )
