@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.scratch/dvc
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install repro study status test check clean oracle mutants machines bench fuzz
+.PHONY: help install repro demo study status test check clean oracle mutants machines families bench fuzz
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,6 +34,12 @@ $(STAMP): pyproject.toml
 
 repro: $(STAMP) ## reruns the small default, or what has changed of it: installs, then the DVC pipeline, JOBS stages at a time
 	@$(RUN) replication.repro --jobs $(JOBS)
+
+demo: $(STAMP) ## two minutes: a small model is taught, goes wrong, erases, goes on; with a page of every attempt, demo.html
+	@test -d data/tiny || $(RUN) replication.prepare --model tiny
+	@test -d runs/warmstart/tiny || $(RUN) replication.warmstart --model tiny
+	@printf '\n74:-+-+--+- starts from 7 and 4. Each of eight steps takes the last two digits a and b and writes a-b or a+b, modulo 10.\nThe answer is the last two digits, 37. What is struck through was erased.\n\n'
+	@$(RUN) replication.generate --model tiny --prompt "74:-+-+--+-" --samples 8 --trace demo.html
 
 study: $(STAMP) ## the study of reports/study.md: hours on 2 cores; killed at any moment, it goes on where it was
 	@$(RUN) replication.repro --jobs $(JOBS) --pipeline experiments/study/dvc.yaml
@@ -62,6 +68,9 @@ mutants: $(STAMP) ## plants errors in the equations; a test must notice each one
 machines: $(STAMP) ## the small default on simulated machines and with other seeds: a table; FULL=1 trains as well, an hour
 	$(RUN) experiments.machines $(if $(FULL),--full)
 
+families: $(STAMP) ## every causal LM family of transformers, tiny, through every command -> docs/models.md: a quarter of an hour
+	$(RUN) experiments.models
+
 bench: $(STAMP) ## the grader beside plain math-verify, and the rollout engine beside transformers' own -> reports/bench.json
 	$(RUN) experiments.grading.speed
 	$(RUN) experiments.decoding.bench
@@ -70,4 +79,4 @@ fuzz: $(STAMP) ## a hundred thousand hostile answers: verdicts, time, memory, pr
 	$(RUN) experiments.grading.fuzz
 
 clean: ## removes what the small default left: its runs, data, logs
-	rm -rf .scratch runs/warmstart runs/train runs/evaluate data/tiny data/selfcheck
+	rm -rf .scratch demo.html runs/warmstart runs/train runs/evaluate data/tiny data/selfcheck
