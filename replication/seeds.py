@@ -7,9 +7,10 @@ run draws what the uninterrupted one would have drawn.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor  # seconds to import, and commands that only read files need none
 
 _MASK = (1 << 64) - 1
 
@@ -47,4 +48,4 @@ def uniforms(key: Tensor, *position: Tensor) -> Tensor:
     state = mix(key)
     for part in position:
         state = mix(state ^ part)
-    return ((state >> 11) & ((1 << 53) - 1)).to(torch.float64) / (1 << 53)
+    return ((state >> 11) & ((1 << 53) - 1)).double() / (1 << 53)
