@@ -1,8 +1,11 @@
 """`replication <command>`: the same commands under one name."""
 
+import ast
 import importlib
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +24,7 @@ def test_every_command_is_listed_and_is_there(monkeypatch, capsys):
     for name in console.COMMANDS:
         assert f"\n  {name} " in said and callable(importlib.import_module(f"replication.{name}").main)
     modules = {path.stem for path in console.ROOM.glob("*.py") if "run_command(main)" in path.read_text()}
-    assert modules == set(console.COMMANDS)
+    assert modules - {"__main__"} == set(console.COMMANDS)
 
 
 def test_a_command_becomes_its_module_with_its_arguments(monkeypatch, capsys):
@@ -54,3 +57,23 @@ def test_bash_completes_commands_and_flags(monkeypatch, capsys):
     assert completed("g") == ["generate", "grade"]
     assert completed("compare", "--o") == ["--out"]
     assert "--train.lr" in completed("fit", "--train.l")
+
+
+LIGHT = ("generate", "evaluate", "compare", "grade")  # what `pip install .` without extras is for
+COMES_WITH = {"numpy", "tokenizers", "safetensors", "latex2sympy2_extended"}  # what those depend on
+NAMES = {"yaml": "pyyaml"}
+
+
+@pytest.mark.parametrize("command", LIGHT)
+def test_a_light_command_imports_nothing_of_the_extras(command):
+    from test_pipeline import closure
+
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    named = {line.split("==")[0].split(">=")[0] for line in project["dependencies"]}
+    allowed = {name.replace("-", "_") for name in named} | COMES_WITH | {"replication"} | set(sys.stdlib_module_names)
+    for path in closure(f"replication.{command}"):
+        for node in ast.parse(path.read_text()).body:  # what a function imports is for what it does
+            found = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            found += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for name in (module.split(".")[0] for module in found):
+                assert NAMES.get(name, name) in allowed, f"{path}: {name}"
