@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.scratch/dvc
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install repro demo study status test check clean oracle mutants machines families bench fuzz
+.PHONY: help install repro demo study status test check clean oracle mutants machines families bench fuzz docs
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -77,6 +77,10 @@ bench: $(STAMP) ## the grader beside plain math-verify, and the rollout engine b
 
 fuzz: $(STAMP) ## a hundred thousand hostile answers: verdicts, time, memory, processes left
 	$(RUN) experiments.grading.fuzz
+
+docs: $(STAMP) ## docs/ as a site with the Python interface, in .scratch/site
+	$(RUN) pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet && echo "-> .scratch/site/index.html"
 
 clean: ## removes what the small default left: its runs, data, logs
 	rm -rf .scratch demo.html runs/warmstart runs/train runs/evaluate data/tiny data/selfcheck
