@@ -189,7 +189,8 @@ def load_run(
     parser = _parser(sections)
     parser.description = description
     trains = "train" in sections
-    parser.add_argument("--model", default="tiny", help="section of params.yaml (tiny, 4b, 8b, ...), folder, or hub id")
+    about = "section of params.yaml (tiny, 4b, ...), or folder or hub id, whose outputs go by its last name and a hash"
+    parser.add_argument("--model", default="tiny", help=about)
     if trains:
         parser.add_argument("--algorithm", default="e3rl", help="section of `algorithms` in params.yaml")
     parser.add_argument("--params", default="params.yaml", help="the settings file")

@@ -29,8 +29,10 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
 def check(run: Run) -> tuple[str, Path | None]:
     """The prompt and the page's path, before anything is loaded."""
     options = run.options
+    if options["prompt"] == "-" and sys.stdin is None:
+        raise UserError("standard input is closed: give it the prompt, or name it by --prompt")
     try:
-        prompt = sys.stdin.read() if options["prompt"] == "-" and sys.stdin else options["prompt"]
+        prompt = sys.stdin.read() if options["prompt"] == "-" else options["prompt"]
         (prompt or "").encode()  # bytes of the command line that are no text are kept apart until here
     except UnicodeError:
         raise UserError("--prompt is not valid UTF-8: convert it, as by iconv -f latin1 -t utf8") from None

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from commands import command
 
 from replication.config import ErasureConfig, PolicyConfig, RolloutConfig
 from replication.data.template import encode
@@ -20,7 +19,7 @@ from replication.decoding.page import page
 from replication.decoding.terminal import STRUCK, Terminal
 from replication.decoding.trace import Token, Try, completion, segments
 from replication.errors import UserError
-from replication.policy import save_policy, small_model, small_tokenizer
+from replication.policy import small_model, small_tokenizer
 from replication.rollout.engine import roll_out
 from replication.seeds import seed_for
 
@@ -271,23 +270,6 @@ def test_transformers_generate_is_refused_clearly(policy, settings, message):
     ids = torch.tensor([policy[1]("12+3>").input_ids])
     with pytest.raises(UserError, match=message):
         policy[0].generate(ids, custom_generate=erasable, max_new_tokens=8, erasure=ERASURE, **settings)
-
-
-def test_the_command_prints_an_answer_and_writes_its_page(policy, tmp_path):
-    model, tokenizer = policy
-    (tmp_path / "policy").mkdir()
-    save_policy(model, tokenizer, tmp_path / "policy")
-    done = command("generate", "--model=policy", "--prompt=12+3", "--trace=out.html", "--samples=3", cwd=tmp_path)
-    assert done.stdout.strip() and "3 completions, " in done.stderr
-    assert (tmp_path / "out.html").read_text().count("<summary>") == 3
-    for flags, message in (
-        ([], "--prompt is missing"),
-        (["--prompt=1", "--samples=0"], "--samples 0"),
-        (["--prompt=1", "--samples=1"], "one completion has no group"),
-        (["--prompt=1", "--trace=no/such/folder.html"], "--trace no/such/folder.html"),
-    ):
-        bad = command("generate", "--model=policy", *flags, cwd=tmp_path, check=False)
-        assert bad.returncode == 2 and message in bad.stderr and bad.stderr.count("\n") == 1
 
 
 def test_an_empty_prompt_begins_with_the_beginning_of_text_token():

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -65,6 +64,36 @@ def test_kill_and_resume_give_the_same_numbers(workshop, way):
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.slow
+def test_sigterm_ends_every_process_of_a_training(workshop):
+    """As `kill` sends it, to the first process alone: the others save the step with it, and none is left."""
+    argv = [*SMALL, "--seed=6", "--train.steps=5000", "--out=ended", *WAYS["ddp"]]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "replication.fit", "--params", str(PARAMS), *argv],
+        cwd=workshop,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    checkpoints, deadline = workshop / ".scratch/train/ended/checkpoints", time.monotonic() + 240
+    while not complete(checkpoints):
+        assert process.poll() is None and time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.02)
+    process.terminate()
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 143 and "Traceback" not in said
+    assert [line for line in said.splitlines() if "stopped" in line] == [
+        "stopped by SIGTERM: run the same command again"
+    ]
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:  # idle grading workers leave a moment after
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+    assert complete(checkpoints) and not list(checkpoints.glob("*.part"))
+
+
 def stop_after(monkeypatch, steps):
     """Let a run end with an error in the middle, as a full disk or a lost node would end it."""
     from replication.training.module import E3RLModule
@@ -116,6 +145,19 @@ def test_sigterm_waits_for_the_end_of_the_step_and_saves_it(quick_fit, monkeypat
     cut, _ = quick_fit(*rare)
     assert "resuming from .scratch/train/cut/checkpoints/rollout=1.ckpt" in capfd.readouterr().out
     assert history(cut) == history(straight)
+
+
+def test_a_place_that_cannot_be_written_is_known_before_the_training(quick_fit, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        UserError, match=r"^file/out cannot be written: Not a directory: choose another place by --out$"
+    ):
+        quick_fit("--out=file/out")
+    (tmp_path / ".scratch").touch()
+    where = r"\.scratch/train/out cannot be written: Not a directory: run the command in a folder that can be written"
+    with pytest.raises(UserError, match=where):
+        quick_fit("--out=out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unfinished_run_goes_on_and_another_is_refused(quick_fit, monkeypatch, tmp_path, capfd):
@@ -204,17 +246,12 @@ def test_checkpoints_are_not_staged_elsewhere(tmp_path, monkeypatch):
     ("save", "reason"),
     [(CheckpointFile().save_checkpoint, "File too large"), (torch.save, "torch could not write it to its end")],
 )
-def test_a_checkpoint_that_the_disk_does_not_take_is_one_line(tmp_path, save, reason):
+def test_a_checkpoint_that_the_disk_does_not_take_is_one_line(tmp_path, small_files, save, reason):
     """`torch.save` hides what the disk said, and by a path, as DeepSpeed calls it, does not know it."""
     keep = RolloutCheckpoint(tmp_path, 1, 2, Interruption())
     trainer = SimpleNamespace(save_checkpoint=lambda path: save({"weights": torch.zeros(99_999)}, path))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
-        with pytest.raises(UserError) as error:
-            keep.save(trainer, None, tmp_path / "rollout=1.ckpt")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with small_files(1000), pytest.raises(UserError) as error:
+        keep.save(trainer, None, tmp_path / "rollout=1.ckpt")
     what = f"rollout=1.ckpt cannot be written: {reason}: make room there, and run the same command to go on"
     assert str(error.value).endswith(what) and not complete(tmp_path)
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,6 +64,26 @@ def test_a_run_whose_export_is_not_the_policy_ends_with_a_line_and_goes_on(quick
     out, difference = quick_fit(*lora, "--out=exports/mine")  # as the message says
     assert "resuming from" in capsys.readouterr().out
     assert difference < 1e-5 and (out / "model.safetensors").exists()
+
+
+def test_a_disk_that_is_full_at_the_end_costs_no_training(quick_fit, small_files, monkeypatch, capsys):
+    """It is said how to go on, there or elsewhere; what is said works."""
+
+    def full(*given):
+        with small_files(1000):
+            save_policy(*given)
+
+    with monkeypatch.context() as patch, pytest.raises(UserError) as error:
+        patch.setattr(export, "save_policy", full)
+        quick_fit("--out=exports/mine", "--train.checkpoint_every=100")
+    what = r"exports/mine cannot be written: File too large: its checkpoints stay: make room there and run the same"
+    what = rf"{what} command, or `(mv \S+) \.scratch/train/NAME` and run it with --out NAME"
+    told = re.fullmatch(what, str(error.value))
+    assert told and not list(Path("exports").iterdir())
+    subprocess.run([*told[1].split(), ".scratch/train/there"], check=True)
+    out, _ = quick_fit("--out=there", "--train.checkpoint_every=100")
+    assert "resuming from .scratch/train/there/checkpoints/rollout=4.ckpt" in capsys.readouterr().out
+    assert (out / "model.safetensors").exists()
 
 
 def made():

@@ -109,6 +109,7 @@ def test_a_missing_warm_start_is_named(tmp_path):
 def test_a_model_that_does_not_exist_is_named(tmp_path):
     (tmp_path / "data/here").mkdir(parents=True)
     (tmp_path / "data/here/train.jsonl").write_text(ROW)
-    done = command("fit", "--model=no-body/here", cwd=tmp_path, check=False, HF_HUB_OFFLINE="1")
+    argv = ("--model=no-body/here", "--data=data/here")
+    done = command("fit", *argv, cwd=tmp_path, check=False, HF_HUB_OFFLINE="1")
     assert done.returncode == 2 and "no-body/here could not be loaded" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
