@@ -54,10 +54,10 @@ _FRACTION_BOTTOM = re.compile(r"(\\frac\{(?:[^{}]|\{[^{}]*\})*\}) ?(\\pi(?![A-Za
 _SCRIPT = re.compile(r"([_^])([0-9A-Za-z])(?![0-9A-Za-z]) ?")
 _DEGREE = re.compile(r" *(?:\^ *(?:\{ *\\circ *\}|\\circ)|\\degrees?)(?![A-Za-z])")
 _BRACES = r"\{(?:[^{}]|\{[^{}]*\})*\}"
-_FRACTION = rf"\\frac *{_BRACES} *{_BRACES}"
+_GROUP = rf"\((?:[^()]|\([^()]*\))*\)|{_BRACES}|\\frac *{_BRACES} *{_BRACES}"
 _TRIGONOMETRIC = re.compile(  # the function, its power, and its argument
     rf"(\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])(?: *\^ *(?:[0-9]|{_BRACES}))?) *"
-    rf"(\((?:[^()]|\([^()]*\))*\)|{_BRACES}|{_FRACTION}(?:{_DEGREE.pattern})?|[0-9A-Za-z.]+{_DEGREE.pattern})"
+    rf"((?:{_GROUP})(?:{_DEGREE.pattern})?|[0-9A-Za-z.]+{_DEGREE.pattern})"
 )
 _EMPTY_SET = re.compile(r"\\varnothing(?![A-Za-z])|\\\{\\\}")
 _REALS = re.compile(r"\\mathbb ?\{?R\}?|\\text\{all real(?:s| numbers)\}")

@@ -196,7 +196,14 @@ DECIDED_BY_MATHEMATICS += [  # degrees: no factor by themselves, radians inside 
     (r"\tan 15^\circ", [r"2-\sqrt3", r"\tan\frac{\pi}{12}"], ["2", r"\tan 15"]),
     (
         r"\frac12",
-        [r"\sin 30°", r"\cos{60^{\circ}}", r"\cos(30^\circ+30^\circ)", r"\sin\frac{60^\circ}{2}"],
+        [
+            r"\sin 30°",
+            r"\cos{60^{\circ}}",
+            r"\cos(30^\circ+30^\circ)",
+            r"\cos(60)^\circ",
+            r"\sin{30}^\circ",
+            r"\sin\frac{60^\circ}{2}",
+        ],
         [r"\sin 30"],
     ),
     (r"\frac14", [r"\sin^2 30^\circ", r"\cos^{2}\left(60^\circ\right)", r"\sin 30^\circ\cos 60^\circ"], []),
