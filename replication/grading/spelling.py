@@ -45,12 +45,20 @@ _LOOSE_SPACE = re.compile(r" *([^A-Za-z0-9 ,]) *| *(,) *(?![0-9]{3}(?![0-9]))")
 # Marks that can only be separators wherever they stand; a plain comma or space is one only in a lone number.
 _DECIMAL_COMMA = re.compile(r"(?<![0-9])(?<!\{,\})([0-9]+)\{,\}(?=[0-9])")
 _THOUSANDS_MARK = re.compile(r"(?<=[0-9])(?:(?<!\\)\\[,;: ]|~|\{,\}|,\s*\\!)\s*(?=[0-9]{3}(?![0-9]))")
+_LIST_COMMA = re.compile(r"(?<=[^0-9\s\\]),(?=\$?[0-9]{3}(?![0-9]))")  # after a unit, a degree or a percent sign
 _LONE_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:(?:,[0-9]{3})+|(?: [0-9]{3})+)(?:\.[0-9]*)?")
 
 _FRACTION_NAME = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _FRACTION_TOP = re.compile(r"\\frac ?(\\pi(?![A-Za-z])|[0-9A-Za-z])")
 _FRACTION_BOTTOM = re.compile(r"(\\frac\{(?:[^{}]|\{[^{}]*\})*\}) ?(\\pi(?![A-Za-z])|[0-9A-Za-z])")
 _SCRIPT = re.compile(r"([_^])([0-9A-Za-z])(?![0-9A-Za-z]) ?")
+_DEGREE = re.compile(r" *(?:\^ *(?:\{ *\\circ *\}|\\circ)|\\degrees?)(?![A-Za-z])")
+_BRACES = r"\{(?:[^{}]|\{[^{}]*\})*\}"
+_GROUP = rf"\((?:[^()]|\([^()]*\))*\)|{_BRACES}|\\frac *{_BRACES} *{_BRACES}"
+_TRIGONOMETRIC = re.compile(  # the function, its power, and its argument
+    rf"(\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])(?: *\^ *(?:[0-9]|{_BRACES}))?) *"
+    rf"((?:{_GROUP})(?:{_DEGREE.pattern})?|[0-9A-Za-z.]+{_DEGREE.pattern})"
+)
 _EMPTY_SET = re.compile(r"\\varnothing(?![A-Za-z])|\\\{\\\}")
 _REALS = re.compile(r"\\mathbb ?\{?R\}?|\\text\{all real(?:s| numbers)\}")
 _E_NOTATION = re.compile(r"(?<![0-9A-Za-z.])([0-9]+\.?[0-9]*|\.[0-9]+)[eE]([+-]?[0-9]+)(?![0-9A-Za-z.])")
@@ -76,16 +84,21 @@ def plain_latex(text: str) -> str:
     if display := _DISPLAY.fullmatch(text.strip()):
         text = display[1]
     text = _DECIMAL_TOP.sub("", text)
-    text = _NUMPY.sub(r"\\", _THIN_SPACE.sub(r"\\,", text))
+    text = _LIST_COMMA.sub(", ", _NUMPY.sub(r"\\", _THIN_SPACE.sub(r"\\,", text)))
     text = _DECIMAL_COMMA.sub(_separator, text)
     text = _THOUSANDS_MARK.sub("", text)
     text = _SIGN_GROUP.sub(r"\1", _EMPTY_GROUP.sub("", _LAYOUT.sub("", text)))
     return _SPACE.sub(" ", text).rstrip("\\ ").strip()  # a line break or a space at the end
 
 
+def radians(text: str) -> str:
+    """Degrees in the argument of a trigonometric function as radians: `\\sin 30^\\circ` is a half. Others stay."""
+    return _TRIGONOMETRIC.sub(_in_radians, text) if _DEGREE.search(text) else text
+
+
 def tighten(text: str) -> str:
     """One form of numbers, fractions, intervals, braces and spaces; a space stays only between letters and digits."""
-    text = _LOOSE_SPACE.sub(r"\1\2", text.strip())
+    text = _LOOSE_SPACE.sub(r"\1\2", _DEGREE.sub("", text).strip())
     text = _without_redundant_braces(text)
     if _LONE_THOUSANDS.fullmatch(text):
         text = text.replace(",", "").replace(" ", "")
@@ -107,6 +120,12 @@ def _separator(match: re.Match[str]) -> str:
     digits = match[1]
     thousands = re.match(r"[0-9]{3}(?![0-9])", match.string[match.end() :])
     return match[0] if thousands and digits.lstrip("0") else f"{digits}."
+
+
+def _in_radians(match: re.Match[str]) -> str:
+    function, argument = match.groups()
+    converted = _DEGREE.sub(r"\\cdot\\frac{\\pi}{180}", argument)
+    return match[0] if converted == argument else rf"{function}({converted})"
 
 
 def _interval(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""math-verify, called so that decimals are judged relative to the reference and equations by every side.
+"""math-verify, called so that numbers are judged relative to the reference and equations by every side.
 
 Importing this module imports sympy. It is used inside a worker that can be killed, so math-verify's own timeouts
 (SIGALRM, main thread only) are switched off.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -20,6 +21,7 @@ from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
 from replication.grading.numeral import rounds_to, within
+from replication.grading.sums import is_certainly_not_zero, runs_over_subscripts, same_at_whole_numbers, spelled
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns about the switched-off timeouts
 
@@ -30,7 +32,7 @@ _EXTRACTION = LatexExtractionConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
     ),
 )
-_CHOP_DIGITS = 50  # differences of irrational numbers below 10^-50 count as zero
+_CHOP_DIGITS = 50  # differences below 10^-50 of the smallest number count as zero
 _VALUE_DIGITS = 30  # of an irrational number, to compare it with a decimal
 _SPACED_NUMBERS = re.compile(r"[0-9] [0-9]")  # math-verify would read `1 2` as 12
 
@@ -43,8 +45,7 @@ _NAMES = [
 ]
 _APPROXIMATELY = re.compile(r"\\(?:approx|simeq|sim|cong)(?![A-Za-z])")
 _NEARLY = 0.01  # relative; the most that two sides of an \approx may be apart
-_CLEARLY = 1e-6  # relative difference of two values, computed to 15 digits, that no rounding explains
-_HARD_TO_EVALUATE = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
+_HARD = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
 
 Expression: TypeAlias = sympy.Basic | sympy.MatrixBase
 
@@ -96,19 +97,23 @@ def _parse(text: str) -> Expression | None:
 
 def _equal(gold: Expression, answer: Expression, tolerance: float | None = None) -> bool:
     """math-verify's comparison, without its rounding to six decimal places: every decimal is made exact beforehand."""
+    if runs_over_subscripts(gold) or runs_over_subscripts(answer):
+        return spelled(gold) == spelled(answer)
+    if isinstance(gold, sympy.Eq) and isinstance(answer, sympy.Eq) and (gold.has(*_HARD) or answer.has(*_HARD)):
+        return _by_sides(gold, answer)
     if tolerance or gold.has(sympy.Float) or answer.has(sympy.Float):
         elements = _elements(gold)
         if len(set(map(_exact, _elements(answer)))) > len(set(map(_exact, elements))):
             return False  # `0.9,1` hedges, though both be within a tolerance of the reference
         answer = _map_elements(answer, lambda element: _exact(_rounded_from(element, elements, tolerance)))
         gold = _map_elements(gold, _exact)
-    if _clearly_differ(gold, answer):
-        return False
+    if (decided := _by_values(gold, answer)) is not None:
+        return decided
     return bool(
         verify(
             gold=gold,
             target=answer,
-            numeric_precision=_CHOP_DIGITS,
+            numeric_precision=_CHOP_DIGITS + _leading_zeros([*_elements(gold), *_elements(answer)]),
             strict=True,
             allow_set_relation_comp=False,
             timeout_seconds=None,
@@ -116,18 +121,28 @@ def _equal(gold: Expression, answer: Expression, tolerance: float | None = None)
     )
 
 
-def _clearly_differ(gold: Expression, answer: Expression) -> bool:
-    """Whether two expressions differ at a point by far more than evaluation errs: a proof that spares simplifying."""
+def _by_sides(gold: sympy.Eq, answer: sympy.Eq) -> bool:
+    """Whether two equations have the same sides. Solving one that holds a sum or an integral may take for ever."""
+    return any(_equal(gold.lhs, left) and _equal(gold.rhs, right) for left, right in (answer.args, answer.args[::-1]))
+
+
+def _by_values(gold: Expression, answer: Expression) -> bool | None:
+    """False where the difference of two expressions is certainly not zero at some point: a proof that spares
+    simplifying, however small the two are. True for sums that agree wherever they are tried; None otherwise."""
     if not (isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr)) or gold.is_Symbol or answer.is_Symbol:
-        return False
-    if any(expression.has(*_HARD_TO_EVALUATE) for expression in (gold, answer)):
-        return False
+        return None
+    if gold.has(*_HARD) or answer.has(*_HARD):
+        return same_at_whole_numbers(gold, answer)
     names = sorted(gold.free_symbols | answer.free_symbols, key=str)
-    point = {name: sympy.Rational(2 * index + 5, 2 * index + 3) for index, name in enumerate(names)}
-    values = [sympy.N(expression.subs(point)) for expression in (gold, answer)]
-    if not all(value.is_Number and value.is_finite for value in values):
-        return False
-    return bool(abs(values[0] - values[1]) > _CLEARLY * max(1, *map(abs, values)))
+    point = {name: sympy.Rational(2 * place + 5, 2 * place + 3) for place, name in enumerate(names)}
+    return False if is_certainly_not_zero((gold - answer).subs(point)) else None
+
+
+def _leading_zeros(elements: list[Expression]) -> int:
+    """The zeros after the point of the smallest number among `elements`: 6 for 10^-7, 0 where all are above 0.1."""
+    sizes = [abs(sympy.N(element, 2)) for element in elements if _is_constant(element)]
+    places = [Decimal(str(size)).adjusted() for size in sizes if size.is_Float and size.is_positive]
+    return max(0, -1 - min(places, default=0))
 
 
 def _numeric_sides_agree(expression: Expression) -> bool:
@@ -142,24 +157,27 @@ def _numeric_sides_agree(expression: Expression) -> bool:
 
 def _rounded_from(element: Expression, references: list[Expression], tolerance: float | None) -> Expression:
     """The reference number that `element` agrees with, or itself: within the tolerance, or to six digits where one of
-    the two is a decimal."""
+    the two is a decimal; a decimal agrees with no irrational number."""
     for reference in references:
         if not (_is_real_number(element) and _is_real_number(reference)):
             continue
         if tolerance:
             agrees = within(_value(reference), _value(element), tolerance)
+        elif reference.has(sympy.Float) or (element.has(sympy.Float) and _exact(reference).is_Rational):
+            agrees = rounds_to(_value(reference), _value(element))
         else:
-            one_is_decimal = element.has(sympy.Float) or reference.has(sympy.Float)
-            agrees = one_is_decimal and rounds_to(_value(reference), _value(element))
+            agrees = False
         if agrees:
             return reference
     return element
 
 
+def _is_constant(element: Expression) -> bool:
+    return isinstance(element, sympy.Expr) and bool(element.is_number) and not element.has(*_HARD)
+
+
 def _is_real_number(element: Expression) -> bool:
-    return isinstance(element, sympy.Expr) and bool(
-        element.is_number and element.is_finite and element.is_extended_real
-    )
+    return _is_constant(element) and bool((value := sympy.N(element)).is_finite and value.is_extended_real)
 
 
 def _value(number: sympy.Expr) -> Fraction:

@@ -46,8 +46,7 @@ def exact_verdict(gold: str, answer: str, tolerance: float | None = None) -> Ver
         return _verdict(bool(same_number(_digits(gold), _digits(answer))))
     if len(answer) > max(LONGEST_ANSWER, 2 * len(gold)):
         return Verdict.WRONG
-    plain_gold, plain_answers = readings(normalize(gold), normalize(answer))
-    decided = [_same_text(plain_gold, plain_answer, tolerance) for plain_answer in plain_answers]
+    decided = [_same_text(*pair, tolerance) for pair in readings(normalize(gold), normalize(answer))]
     if any(decided):
         return Verdict.CORRECT
     return None if None in decided else Verdict.WRONG
@@ -60,8 +59,8 @@ def decide(gold: str, answer: str, tolerance: float | None = None) -> Verdict:
         return verdict
     from replication.grading.symbolic import same_mathematics  # imports sympy, which exact answers never need
 
-    plain_gold, plain_answers = readings(normalize(gold), normalize(answer))
-    return _verdict(any(same_mathematics(plain_gold, plain_answer, tolerance) for plain_answer in plain_answers))
+    pairs = readings(normalize(gold), normalize(answer))
+    return _verdict(any(same_mathematics(*pair, tolerance) for pair in pairs))
 
 
 def _same_text(gold: str, answer: str, tolerance: float | None) -> bool | None:

@@ -54,7 +54,7 @@ _DEGREES = re.compile(r" *\^ *(?:\{ *\\circ *\}|\\circ) *(?:[CFK]|\\text *\{ *[C
 _SYMBOL_UNIT = re.compile(r"(?<=[0-9)}]) *(?:\\text *\{ *[kMmGn] *\} *)?\\(?:Omega|AA|ohm)" + _POWER + r"$")
 _CURRENCY = re.compile(r"^(?:Rs\.?|USD|US|EUR|GBP|INR|\\pounds|\\euro)(?![a-zA-Z]) *| *\\(?:pounds|euro)$")
 _PERCENT_WORD = re.compile(
-    r"\\text *\{ *(?:\\?%|(?:percent|per cent|percentage|pct)\.?) *\}|\b(?:percent|pct)\b|(?<!\\)%"
+    r"\\text *\{ *(?:\\?%|(?:percent|per cent|percentage|pct)\.?) *\}|\b(?:percent(?:age)?|per cent|pct)\b|(?<!\\)%"
 )
 _TRAILING_STOPS = re.compile(r"[ .,;:]+$")
 _FLOURISH = re.compile(r" *\\(?:checkmark|square|blacksquare|Box|qedsymbol|qed)$")

@@ -35,6 +35,21 @@ FOUND = [
     (r"<think>a</think>\boxed{1}<think>b</think>\boxed{2}", "2"),
     (r"\boxed{5}. Put answers in \boxed.", "5"),
     (r"\boxed{5}. I used \boxed as told.", "5"),
+    (r"\boxed{1} or \boxed{2}", r"1 \text{ or } 2"),  # hedging: nothing but "or" between the last two
+    (r"$\boxed{1}$, or $\boxed{2}$.", r"1 \text{ or } 2"),
+    (r"\[\boxed{1}\quad\text{or}\quad\boxed{2}\]", r"1 \text{ or } 2"),
+    ("\\boxed{1}\n\n**OR**\n\n\\boxed{2}", r"1 \text{ or } 2"),
+    (r"\boxed{1} or \boxed{2} or \boxed{3}", r"1 \text{ or } 2 \text{ or } 3"),
+    (r"\boxed{1}, \boxed{2} or \boxed{3}", r"2 \text{ or } 3"),
+    (r"\boxed 1 or \boxed 2", r"1 \text{ or } 2"),
+    (r"\boxed{2} or \boxed{2}", "2"),
+    (r"\boxed{} or \boxed{2}", "2"),
+    (r"\boxed{1} or rather \boxed{2}", "2"),  # the last one counts
+    (r"\boxed{1} or equivalently, \boxed{2}", "2"),
+    (r"\boxed{1} for \boxed{2}", "2"),
+    (r"\boxed{1} or \boxed{2}. So \boxed{3}", "3"),
+    (r"\boxed{1} and \boxed{2}", "2"),
+    (r"<think>\boxed{1} or</think>\boxed{2}", "2"),
 ]
 
 NOTHING = [
@@ -64,6 +79,10 @@ LONG = [
     "\\boxed{" + " " * 1_000_000 + "}",
     "\\boxed{" + "\\text" * 200_000 + "}",
     "<think></think>" * 100_000,
+    "\\boxed{1} or " * 100_000 + "\\boxed{2}",
+    "\\boxed 1 or " * 100_000,
+    "\\boxed 1" + " " * 1_000_000,
+    "\\boxed{1}" + " " * 1_000_000 + "or \\boxed{2}",
 ]
 
 

@@ -31,7 +31,11 @@ DECIDED_BY_TEXT = [  # these never need sympy
     ("1" + "0" * 5000, ["1" + "0" * 5000, "01" + "0" * 5000], ["1" + "0" * 4999 + "1", "-1" + "0" * 5000]),
     ("50", [r"50\%", "50 percent", r"50\text{ percent}"], ["0.5", "5000"]),
     ("0.5", [r"50\%", "1/2", ".5", "0{,}5"], ["50", "5", r"5\%"]),
-    (r"50\%", ["50", r"50\%", "50 percent"], ["0.5", "5000"]),
+    (r"50\%", ["50", r"50\%", "50 percent", "0.5", "1/2", "0.50", r"x=0.5"], ["5000", "5", "0.005", r"0.5\%"]),
+    (r"12.5\%", ["12.5", "0.125", r"\frac18"], ["1.25", "1250", r"0.125\%"]),
+    ("2", [r"2\%"], [r"200\%", r"20\%"]),  # a whole number above 1 is no hundredth
+    (r"200\%", ["200", "200.0"], ["2", "2.0"]),
+    ("-0.25", [r"-25\%"], [r"25\%"]),
     (
         r"\frac{1}{3}",
         [r"\frac13", r"\frac{1}3", r"\frac1{3}", r"\dfrac{1}{3}", "1/3", "2/6", "⅓"],
@@ -87,14 +91,17 @@ DECIDED_BY_MATHEMATICS = [
     ("5050", [r"\sum_{k=1}^{100} k"], [r"\sum_{k=1}^{99} k"]),
     ("1" + "0" * 5000, ["10^{5000}"], ["10^{4999}"]),
     ("100000000000000000001", [], ["10^{20}", "1e20"]),
-    (r"\pi", ["3.14159", "3.141593"], ["3.14", "3.1416", r"\frac{22}{7}", "3"]),
+    (r"\pi", [r"1.0\pi"], ["3.14", "3.14159", "3.14159265358979", r"\frac{22}{7}", "3", r"0.999999\pi"]),
     (
         r"\sqrt{2}",
-        ["1.41421", "1.414214", r"\sqrt2", "√2", "2^{1/2}", r"\frac{2}{\sqrt{2}}"],
-        ["1.414", r"-\sqrt{2}", "2"],
+        [r"\sqrt2", "√2", "2^{1/2}", "2^{0.5}", r"\frac{2}{\sqrt{2}}"],
+        ["1.414", "1.41421356", r"-\sqrt{2}", "2"],
     ),
+    ("1.41421", [r"\sqrt{2}"], [r"\sqrt{3}", "1.4142"]),
+    (r"\sqrt{\frac{4}{9}}", ["0.666667", "2/3"], ["0.66667"]),  # rational, though not as written
+    (r"\{\frac13,\pi\}", [r"0.333333,\pi"], ["0.333333,3.14159"]),
     (r"10^{-20}\pi", [r"\frac{\pi}{10^{20}}"], [r"2\cdot 10^{-20}\pi", "0"]),
-    (r"\frac{\pi}{2}", [r"\frac\pi2", "π/2", "1.570796"], [r"\pi", "1.57"]),
+    (r"\frac{\pi}{2}", [r"\frac\pi2", "π/2", r"0.5\pi"], [r"\pi", "1.57", "1.570796"]),
     (r"2^{100}", ["1267650600228229401496703205376", "4^{50}"], ["1267650600228229401496703205377"]),
     (r"\infty", [r"+\infty", "∞", "infinity"], [r"-\infty", r"\frac{1}{0}", "10^{100}"]),
     ("0", [], [r"\frac{0}{0}", r"\infty-\infty", r"10^{-400}", r"\emptyset", r"\text{False}", r"\text{undefined}"]),
@@ -167,6 +174,75 @@ DECIDED_BY_MATHEMATICS += [  # layout, units and flourishes go; words that chang
     ("D", [r"\text{The answer is D}"], [r"\text{The answer is C}"]),
     ("10080", [r"10\thinspace080"], []),
     ("1", [r"100\%"], [r"1000\%"]),
+]
+
+DECIDED_BY_MATHEMATICS += [  # however small or large, numbers differ by what they are to each other
+    (r"\frac{1}{2006!}", [r"\frac{1}{2006\cdot 2005!}"], [r"\frac{1}{2004!}", r"\frac{2}{2006!}", "0"]),
+    (r"\frac{1}{2^{99}}", ["2^{-99}"], [r"\frac{1}{2^{98}}"]),
+    ("e^{-1000}", [r"\frac{1}{e^{1000}}"], ["e^{-1001}", "0"]),
+    ("10^{-60}", [r"\frac{1}{10^{60}}", "1e-60"], ["10^{-61}", r"1.00001\cdot 10^{-60}"]),
+    (r"10^{-80}\sqrt{2}", [r"\frac{2}{10^{80}\sqrt{2}}"], [r"10^{-80}\sqrt{3}"]),
+    (r"\sqrt{2}", [], [r"\sqrt{2}+10^{-60}", r"\sqrt{2}+e^{-300}"]),
+    (r"\pi^{200}", [r"(\pi^{2})^{100}"], [r"\pi^{200}+1"]),
+    (r"\frac{x}{2006!}", [r"\frac{2x}{2\cdot 2006!}"], [r"\frac{x}{2004!}"]),
+    (r"\{e^{-200},1\}", [r"1,e^{-200}"], [r"\{e^{-201},1\}"]),
+    ("(10^{-60},1)", [r"(\frac{1}{10^{60}},1)"], ["(10^{-61},1)"]),
+    (r"\begin{pmatrix}e^{-200}\\1\end{pmatrix}", [], [r"\begin{pmatrix}e^{-201}\\1\end{pmatrix}"]),
+    ("x<e^{-200}", ["e^{-200}>x"], ["x<e^{-201}"]),
+]
+
+DECIDED_BY_MATHEMATICS += [  # degrees: no factor by themselves, radians inside a function
+    (r"2-\sqrt{3}", [r"\tan 15^\circ", r"\tan(15^{\circ})", r"\tan 15°", r"\tan 15\degree"], [r"\tan 15"]),
+    (r"\tan 15^\circ", [r"2-\sqrt3", r"\tan\frac{\pi}{12}"], ["2", r"\tan 15"]),
+    (
+        r"\frac12",
+        [
+            r"\sin 30°",
+            r"\cos{60^{\circ}}",
+            r"\cos(30^\circ+30^\circ)",
+            r"\cos(60)^\circ",
+            r"\sin{30}^\circ",
+            r"\sin\frac{60^\circ}{2}",
+        ],
+        [r"\sin 30"],
+    ),
+    (r"\frac14", [r"\sin^2 30^\circ", r"\cos^{2}\left(60^\circ\right)", r"\sin 30^\circ\cos 60^\circ"], []),
+    (r"4\sin 80^\circ", [r"4\cos 10^\circ"], [r"4\sin 80"]),
+    (r"15^\circ", ["15", "15.0", r"15\text{ degrees}"], [r"\frac{\pi}{12}", "0.261799"]),
+    (r"\frac{\pi}{12}", [], [r"15^\circ", "15"]),
+    (r"\sec 60^\circ", ["2", "2.0"], ["3"]),
+    (r"30^\circ,150^\circ", ["30, 150", r"\{30,150\}", "30°, 150°"], ["30150"]),
+    ("30150", ["30,150"], [r"30^\circ,150^\circ", "30, 150", "$30$,$150$", r"30\text{ cm},150\text{ cm}"]),
+    ("(2,30^\\circ)", ["(2,30)"], [r"(2,\frac{\pi}{6})"]),
+    (r"90^\circ-\alpha", [r"90-\alpha"], [r"90+\alpha"]),
+    (r"20\%,300\%", ["20, 300", "0.2, 3"], ["20300", "2, 30"]),
+    (r"33\frac13\%", [r"\frac13", "0.333333", r"33\frac13"], [r"\frac{1}{30}", "0.33"]),
+    (r"5\sqrt{2}\%", [r"\frac{\sqrt{2}}{20}", r"5\sqrt{2}"], [r"\frac{\sqrt{2}}{2}"]),
+]
+
+DECIDED_BY_MATHEMATICS += [  # sums with a symbol for a bound, and sums over subscripts
+    (
+        r"F_n=\sum_{k=0}^{n-1}F_kF_{n-k-1}",
+        [r"F_n=\sum_{k=0}^{n-1}F_{n-k-1}F_k", r"F_n=\sum_{j=0}^{n-1}F_jF_{n-j-1}"],
+        [r"F_n=\sum_{k=0}^{n-2}F_kF_{n-k-2}", r"F_n=nF_kF_{n-k-1}"],
+    ),
+    (r"\sum_{i=1}^{n}a_i", [r"\sum_{j=1}^{n}a_j"], ["na_i", r"\sum_{i=1}^{n+1}a_i"]),
+    (r"S_n=\sum_{k=1}^{n}k^2", [r"S_n=\frac{n(n+1)(2n+1)}{6}"], [r"S_n=\frac{n(n+1)(2n-1)}{6}"]),
+    ("n!", [r"\prod_{k=1}^{n}k"], [r"\prod_{k=1}^{n+1}k"]),
+    ("2^n", [r"\sum_{k=0}^{n}\binom{n}{k}"], [r"\sum_{k=1}^{n}\binom{n}{k}"]),
+    (r"\sum_{k=1}^{n}\frac{1}{k}", [r"\sum_{j=1}^{n}\frac{1}{j}"], [r"\sum_{j=1}^{n}\frac{1}{j+1}"]),
+    (r"y=\int_0^x e^{t^2}dt", [r"y=\int_0^x e^{t^2}dt"], [r"y=\int_0^x e^{t^2}dt+1"]),
+]
+
+DECIDED_BY_MATHEMATICS += [  # hedging
+    (
+        "42",
+        [r"42 \text{ or } 42.0"],
+        ["42 or 43", r"x=42 \text{ or } x=43", r"\text{42 or 43}", r"\text{either 42 or 43}"],
+    ),
+    ("42,43", [r"42 \text{ or } 43", "43 or 42", r"42 \text{ and } 43"], ["42 or 44", "42"]),
+    ("B", [], ["B or C", r"\text{B or C}", r"\text{B} \text{ or } \text{C}"]),
+    (r"\text{yes}", [], [r"\text{yes or no}", r"\text{yes} \text{ or } \text{no}"]),
 ]
 
 
