@@ -80,7 +80,7 @@ fuzz: $(STAMP) ## a hundred thousand hostile answers: verdicts, time, memory, pr
 
 docs: $(STAMP) ## docs/ as a site with the Python interface, in .scratch/site
 	$(RUN) pip install --quiet --disable-pip-version-check -e '.[docs]'
-	$(BIN)/mkdocs build --strict --quiet && echo "-> .scratch/site/index.html"
+	$(RUN) mkdocs build --strict --quiet && echo "-> .scratch/site/index.html"
 
 clean: ## removes what the small default left: its runs, data, logs
 	rm -rf .scratch demo.html runs/warmstart runs/train runs/evaluate data/tiny data/selfcheck

@@ -76,8 +76,8 @@ class E3RLModule(L.LightningModule):
             seqs = sequences(rollout, self.tokenizer.pad_token_id, attempts=self.config.credit.negatives)
             advantage = self.credit(rollout, seqs, correct)  # [r, T]
             reference = self.reference_logp(seqs)
-        if self.loggers and self.global_rank == 0 and step % self.config.train.checkpoint_every == 0:
-            log_samples(self.loggers, sample_rows(step + 1, rollout, correct, self.tokenizer))
+        if self.trainer.loggers and self.global_rank == 0 and step % self.config.train.checkpoint_every == 0:
+            log_samples(self.trainer.loggers, sample_rows(step + 1, rollout, correct, self.tokenizer))
 
         train, g = self.config.train, rollout.group_size
         minibatch_of = (torch.arange(len(slots), device=self.device) % train.minibatches)[seqs.owner // g]  # [r]

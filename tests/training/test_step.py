@@ -140,7 +140,7 @@ def module(**sections) -> E3RLModule:
     rollout = RolloutConfig(group_size=2, segments=3, segment_tokens=4, temperature=0.7)
     config = Config(rollout=rollout, **{"train": TrainConfig(prompts=3, minibatches=3, micro_rows=2), **sections})
     made = E3RLModule(config, small_model(), SimpleNamespace(pad_token_id=0), [], 0)
-    made._trainer = SimpleNamespace(strategy=ALONE, world_size=1)
+    made._trainer = SimpleNamespace(strategy=ALONE, world_size=1, loggers=[])
     return made
 
 
