@@ -38,6 +38,13 @@ REFUSED = {  # what a system may refuse of a path, and what to do about it
 }
 
 
+EXTRAS = {  # package -> the extra of pyproject.toml that brings it
+    **dict.fromkeys(("lightning", "deepspeed", "peft", "datasets", "pyarrow", "dvc", "matplotlib"), "train"),
+    **{name: name for name in ("wandb", "tensorboard")},
+    **dict.fromkeys(("gguf", "accelerate"), "smollm2"),
+}
+
+
 class UserError(Exception):
     """Bad input: the message says what was wrong, where (file, row, key), and what to do about it, on one line."""
 
@@ -78,6 +85,7 @@ def run_command(command: Callable[[], None]) -> None:
     - A `UserError`, and what the system refuses of a path or of memory, are one line and exit code 2.
     - Ctrl-C, SIGTERM and SIGHUP raise `Stopped` where the command is, so that blocks clean up: one line, 128 + signal.
     - Where nobody reads the output any more, as after `| head`, it ends without a word: 128 + SIGPIPE.
+    - A package of an extra that is not installed is one line, which names the extra.
     - Any other exception is a fault of the program, and stays a traceback.
     """
     open_streams()
@@ -105,6 +113,11 @@ def run_command(command: Callable[[], None]) -> None:
             raise
         where = f"{error.filename}: " if error.filename is not None else ""
         leave(2, f"error: {where}{error.strerror}: {REFUSED[error.errno]}")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in EXTRAS:
+            raise
+        leave(2, f"error: this needs the package {package}: install it by `pip install '.[{EXTRAS[package]}]'`")
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -5,11 +5,12 @@ import io
 import os
 import signal
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from replication.errors import SIGNALS, UserError, run_command
+from replication.errors import EXTRAS, SIGNALS, UserError, run_command
 
 
 @pytest.fixture
@@ -88,6 +89,18 @@ def test_a_folder_in_place_of_a_file_and_a_file_in_place_of_a_folder(ended, tmp_
 def test_too_little_memory_is_one_line(ended, error):
     code, line = ended(raising(error))
     assert code == 2 and line.startswith("error: out of memory: lower rollout.max_rows") and line.count("\n") == 1
+
+
+def test_a_package_of_an_extra_is_named_with_it(ended):
+    pyproject = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    for package, extra in EXTRAS.items():
+        missing = ModuleNotFoundError(f"No module named {package!r}", name=f"{package}.pytorch")
+        line = f"error: this needs the package {package}: install it by `pip install '.[{extra}]'`\n"
+        assert ended(raising(missing)) == (2, line)
+        brought = " ".join(pyproject["optional-dependencies"][extra])
+        assert package in brought or (package == "pyarrow" and "datasets" in brought)  # which depends on it
+    with pytest.raises(ModuleNotFoundError, match="torch"):  # of the core: the environment is broken
+        run_command(raising(ModuleNotFoundError("No module named 'torch'", name="torch")))
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("x"), OSError("x"), BrokenPipeError(errno.EPIPE, "x")])

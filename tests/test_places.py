@@ -86,9 +86,9 @@ def test_data_of_other_settings_do_not_take_the_place_of_the_pipelines(place, mo
     assert (place / "data/other").exists() and (place / "mine").exists()
 
 
-def test_the_commands_of_the_readme_leave_the_pipelines_runs_alone(monkeypatch):
+def test_the_commands_of_the_docs_leave_the_pipelines_runs_alone(monkeypatch):
     monkeypatch.chdir(ROOT / "tests")
-    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    text = (ROOT / "docs/running.md").read_text().replace("\\\n", " ")
     commands = re.findall(r"^python -m replication\.fit +(.*?) *(?:#.*)?$", text, re.MULTILINE)
     assert len(commands) >= 2
     for command in commands:
