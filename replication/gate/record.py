@@ -16,7 +16,7 @@ from replication.gate.judge import OK, judge_default, sign_holds, study_word
 from replication.gate.reference import GROUPS, KEYS, Row, is_sealed, read_json, seal_of
 from replication.reporting.results import UNTRAINED
 
-FLOOR = 0.01  # least room beyond the runs: of a share, or as a part of a number of tokens
+FLOOR, TOKENS = 0.01, 0.02  # least room beyond the runs: of a share, and as a part of a number of tokens
 FLOORS = {"mismatch": 1e-4, "allocation_spread": 0.1}  # in nats, and where 0 is uniform and 0.7 what attention gives
 KINDS = ("machine", "seeds")  # runs that the ranges come from; another warm start is another policy
 SHARES = ("avg", "pass", "maj", "reward", "erasure_rate", "groups_without_signal")  # they lie between 0 and 1
@@ -43,14 +43,14 @@ def intervals(metrics: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
 def expected(path: tuple[str, ...], runs: list[Interval]) -> Row:
     """A row: where the mean of another run may lie, and how wide its interval may be.
 
-    The range of the runs' means, and room on either side: as much again, but at least two standard errors of the widest
-    interval, since few runs may happen to lie close together, and at least `FLOOR`. A half-width is two standard errors
-    of problems, and some four of three seeds (Student's t).
+    The range of the runs' means, and room on either side: as much again, but at least three standard errors of the
+    widest interval, since few runs may happen to lie close together, and at least `FLOOR`. A half-width is two standard
+    errors of problems, and 4.3 of three seeds (Student's t).
     """
     means, widest = [run.mean for run in runs], max(run.high - run.low for run in runs)
     least, most = min(means), max(means)
-    floor = FLOORS.get(path[-1], FLOOR * (most if path[-1] == "tokens" else 1.0))
-    errors = widest / 2 if path[1] == UNTRAINED else widest / 4
+    floor = FLOORS.get(path[-1], TOKENS * most if path[-1] == "tokens" else FLOOR)
+    errors = (0.75 if path[1] == UNTRAINED else 0.35) * widest
     room = max(most - least, errors, floor)
     low, high = least - room, most + room
     if path[-1] in SHARES:
