@@ -22,8 +22,7 @@ from replication.errors import UserError, require, run_command
 from replication.outputs import EXPORT_MARK, check_output, locked, run_folder
 from replication.training.machine import check_gpus, check_settings, global_rank, local_rank, training_dtype
 
-SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]  # what the numbers depend on,
-# and on what code
+SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]  # what the numbers depend on
 ROOMS = {
     "loading.py",
     "policy.py",
@@ -72,10 +71,10 @@ def identity_of(run: Run, base: str, data: Path) -> dict[str, Any]:
 
     package = Path(__file__).parent
     code = [path for path in sorted(package.rglob("*.py")) if path.relative_to(package).parts[0] in ROOMS]
-    weights = sorted(Path(base).glob("*.safetensors")) if Path(base).is_dir() else []
+    policy = sorted(file for file in Path(base).iterdir() if file.is_file()) if Path(base).is_dir() else []
     about = {"algorithm": run.algorithm, "seed": run.options["seed"], "base": base}
     about |= {"torch": torch.__version__, "transformers": transformers.__version__}
-    files = {"problems": sorted(data.rglob("*.jsonl")), "starting weights": weights, "code": code}
+    files = {"problems": sorted(data.rglob("*.jsonl")), "starting policy": policy, "code": code}
     return identity(run.config, [*SECTIONS, "grading"], about, files)
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from replication.errors import UserError
+from replication.errors import EXTRAS, UserError, is_out_of_memory
 from replication.rollout.masks import embedded
 
+FLOATING = {"F64", "F32", "F16", "BF16"}
 POINTER = b"version https://git-lfs"  # how the file begins that Git leaves in place of a large one
 
 
@@ -26,7 +28,7 @@ def load_policy(path: str, revision: str | None = None, dtype: str = "float32") 
 
     Raises:
         UserError: there is no such model, it cannot be had from here, its files are damaged, its weights are not those
-            of its architecture, or nothing ends its completions.
+            of its architecture or are quantised, or it has no end-of-text token.
     """
     if Path(path).is_dir():
         check_files(Path(path))
@@ -36,13 +38,23 @@ def load_policy(path: str, revision: str | None = None, dtype: str = "float32") 
             path, revision=revision, dtype=getattr(torch, dtype), output_loading_info=True
         )
         found = eos_ids(model, tokenizer)
-    except Exception as error:  # noqa: BLE001 - transformers raises whatever a damaged or unknown file leads to
+    except Exception as error:  # transformers raises whatever a damaged or unknown file leads to
+        if is_out_of_memory(error) or (isinstance(error, ModuleNotFoundError) and error.name in EXTRAS):
+            raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
+        if isinstance(error, ImportError):
+            raise UserError(f"the model {path} needs a package that is missing: {' '.join(lines[0].split())}") from None
         raise UserError(
             f"the model {path} could not be loaded ({' '.join(lines[0].split())}): name a folder of a causal LM whose "
             "files are whole, or a hub id where the hub can be reached"
         ) from None
+    if getattr(model.config, "quantization_config", None) is not None:
+        raise UserError(
+            f"the model {path} has quantised weights, of which no gradient and no exact log-probability is known here: "
+            "take the version that is not quantised, or save it dequantised"
+        )
     check_weights_are_the_files(path, report)
+    check_numbers(Path(path), model)
     if not found:
         raise UserError(
             f"the model {path} has no end-of-text token, so that no completion would end: give its tokenizer an "
@@ -50,6 +62,10 @@ def load_policy(path: str, revision: str | None = None, dtype: str = "float32") 
         )
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= embedded(model):
         tokenizer.pad_token_id = found[0]
+        if tokenizer.pad_token_id is None:
+            raise UserError(
+                f"the tokenizer of {path} has no token for the end of text, id {found[0]}: restore its files"
+            )
     disable_dropout(model)
     return model.eval(), tokenizer
 
@@ -85,6 +101,16 @@ def check_weights_are_the_files(path: str, report: dict[str, Any]) -> None:
         if names := names_of(report.get(kind) or ()):
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise UserError(f"the model {path} {fault.format(', '.join(names[:3]) + more)}")
+
+
+def check_numbers(folder: Path, model: Any) -> None:
+    """Raise a `UserError` where the file of a floating-point weight holds whole numbers: they would be cast."""
+    weights = {name for name, weight in model.named_parameters() if weight.is_floating_point()}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in weights & set(file.keys()):
+                if (kind := file.get_slice(name).get_dtype()) not in FLOATING:
+                    raise UserError(f"{path}: {name} holds {kind}, not floating-point numbers: restore the file")
 
 
 def names_of(keys: Iterable[Any]) -> list[str]:

@@ -75,7 +75,7 @@ def answer_attention(model: Any, ids: Tensor, query_start: Tensor, query_end: Te
     """
     found: list[Tensor] = []
 
-    def receive(query: Tensor, key: Tensor, scaling: float, window: int | None) -> None:
+    def receive(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, window: int | None) -> None:
         width = int((query_end - query_start).max())
         at = query_start[:, None] + torch.arange(width, device=ids.device)  # [R, W]
         real = at < query_end[:, None]
@@ -84,11 +84,14 @@ def answer_attention(model: Any, ids: Tensor, query_start: Tensor, query_end: Te
         seen = place <= at[..., None]  # [R, W, S]
         if window is not None:
             seen &= place > at[..., None] - window
+        bias = None if mask is None else mask_bias(mask, at)  # [R, H or 1, W, S]
         share = query.shape[1] // key.shape[1]  # query heads a key head
         total = torch.zeros(ids.shape, device=ids.device)
         for head in range(query.shape[1]):
             q = query[:, head].gather(1, at[..., None].expand(-1, -1, query.shape[-1]))  # [R, W, D]
             score = (q @ key[:, head // share].transpose(1, 2)).float() * scaling
+            if bias is not None:
+                score = score + bias[:, head % bias.shape[1]]
             attention = torch.softmax(score.masked_fill(~seen, -torch.inf), dim=-1)
             total += (attention * real[..., None]).sum(1)
         found.append(total / (query.shape[1] * real.sum(1, keepdim=True)))
@@ -100,17 +103,31 @@ def answer_attention(model: Any, ids: Tensor, query_start: Tensor, query_end: Te
     return found[0]
 
 
+def mask_bias(mask: Tensor, at: Tensor) -> Tensor:
+    """[R, H or 1, W, S] what a layer's mask adds to the scores of the queries at the positions [R, W].
+
+    Args:
+        mask: [R or 1, H or 1, S, S], boolean (to be seen) or numbers to be added.
+        at: positions of the queries.
+    """
+    rows = at[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
+    given = mask.expand(len(at), -1, -1, -1).gather(2, rows)
+    if given.dtype != torch.bool:
+        return given
+    return torch.zeros(given.shape, device=given.device).masked_fill(~given, -torch.inf)
+
+
 @contextmanager
-def _watch(model: Any, receive: Callable[[Tensor, Tensor, float, int | None], None]) -> Iterator[None]:
-    """Hand the last layer's queries [R, H, S, D] and keys [R, H_kv, S, D], their scale and the layer's sliding window
-    to `receive` as they pass by."""
+def _watch(model: Any, receive: Callable[[Tensor, Tensor, Tensor | None, float, int | None], None]) -> Iterator[None]:
+    """Hand the last layer's queries [R, H, S, D] and keys [R, H_kv, S, D], its mask, their scale and the layer's
+    sliding window to `receive` as they pass by."""
     last = text_config(model).num_hidden_layers - 1
 
     def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
         if module.layer_idx == last:
             if other := [name for name in OTHER_SCORES if kwargs.get(name) is not None]:
                 raise UserError(f"{model.config.model_type} has {other[0]} in its attention scores: {UNIFORM}")
-            receive(query, key, kwargs["scaling"], kwargs.get("sliding_window"))
+            receive(query, key, attention_mask, kwargs["scaling"], kwargs.get("sliding_window"))
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
     AttentionInterface.register(WATCHED, attend)

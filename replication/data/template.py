@@ -35,7 +35,7 @@ def encode(tokenizer: Any, text: str, thinking: bool = False, within: str | None
     rendered = render(tokenizer, text, thinking, (text if within is None else within).strip())
     ids = tokenizer(rendered, add_special_tokens=False).input_ids
     bos = tokenizer.bos_token_id
-    if ids and ids[-1] == tokenizer.eos_token_id:
+    if tokenizer.eos_token and rendered.rstrip().endswith(tokenizer.eos_token):
         raise UserError(
             f"{named(tokenizer)} ends the text where the answer is to begin: give it what `add_generation_prompt` adds"
         )
@@ -62,7 +62,7 @@ def render(tokenizer: Any, text: str, thinking: bool, kept: str) -> str:
         except Exception as error:  # noqa: BLE001 - a template is a program, which fails in its own way
             fault = fault or f"fails ({' '.join(str(error).split())})"
             continue
-        if kept in rendered and PART not in rendered:
+        if kept in rendered and (isinstance(content, str) or PART not in rendered):
             return rendered
         fault = fault or f"drops what is asked: it makes {rendered[:80]!r} of {kept[:40]!r}"
     raise UserError(f"{named(tokenizer)} {fault}: correct it")

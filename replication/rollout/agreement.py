@@ -11,15 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from replication.config import ErasureConfig, RolloutConfig
-from replication.errors import UserError
+from replication.errors import UserError, is_out_of_memory
 from replication.rollout.engine import prompt_room, roll_out
+from replication.rollout.masks import text_config, window_of
 from replication.rollout.sampling import tempered_logp
 from replication.rollout.trace import Rollout
 from replication.rollout.uncertainty import token_surprisal
 
 LIMIT = 1e-3
-"""nats a token: some hundred times float32's rounding, and a hundredth of what a forgotten scaling does"""
+"""nats, of any token: some ten times float32's rounding, and a hundredth of what a forgotten scaling does"""
 LONGEST = 64  # tokens of the prompt that are used
+WINDOW = 512  # the widest sliding window that the prompt is repeated to reach beyond
 ROLLOUT = RolloutConfig(group_size=2, segments=2, segment_tokens=3, max_rows=4)
 ERASURE = ErasureConfig(baseline="fixed", level=1e-6, cap=1)  # erases the first attempt at every segment
 
@@ -41,27 +43,48 @@ def check_sampler(model: Any, prompt: Sequence[int], ends: Sequence[int], pad_id
     Raises:
         UserError: they are not, or the rollout is refused.
     """
-    room = max(2, min(LONGEST, prompt_room(model, ROLLOUT)))
-    prompts = [list(prompt[:room]), list(prompt[: (min(room, len(prompt)) + 1) // 2])]
-    try:
-        with in_float32(model):
-            done = roll_out(model, prompts, torch.arange(4), ROLLOUT, ERASURE, ends, pad_id)
-            plain = torch.cat([plain_logp(model, done, row) for row in range(len(done.tokens))])
-    except (UserError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # a model that is written otherwise fails in its own way
+    if len(prompt) > 1 and prompt[-1] in ends:
         raise UserError(
-            f"{model.config.model_type} cannot be rolled out ({type(error).__name__}: {' '.join(str(error).split())}): "
-            "use another model"
-        ) from error
-    difference = float((done.logp[done.mask] - plain).abs().mean())
+            f"the prompt ends with the end of text (id {prompt[-1]}), so that what follows is another text: correct "
+            "the chat template, or what the tokenizer appends"
+        )
+    with naming(model, "rolled out"), in_float32(model):
+        prompts = probes(model, prompt)
+        done = roll_out(model, prompts, torch.arange(4), ROLLOUT, ERASURE, ends, pad_id)
+        plain = torch.cat([plain_logp(model, done, row) for row in range(len(done.tokens))])
+    difference = float((done.logp[done.mask] - plain).abs().max())
     if not difference <= LIMIT:
         raise UserError(
             f"{model.config.model_type}: the sampler's log-probabilities differ from those of a plain forward pass by "
-            f"{difference:.2g} nats a token, in float32: it sees what follows, or its past is more than keys and "
-            "values that a mask can cut, so it cannot be rolled back; use another model"
+            f"up to {difference:.2g} nats, in float32: it is not causal, or keeps more than keys and values; use another "
+            "model"
         )
     return done
+
+
+def probes(model: Any, prompt: Sequence[int]) -> list[list[int]]:
+    """The prompt and half of it: cut to be short, or repeated to reach beyond the model's sliding window."""
+    room = prompt_room(model, ROLLOUT)
+    window = window_of(text_config(model)) or 0
+    size = window + 8 if 0 < window <= WINDOW else min(LONGEST, len(prompt))
+    whole = (list(prompt) * -(-size // len(prompt)))[: max(1, min(size, room))]
+    return [whole, whole[: (len(whole) + 1) // 2]]
+
+
+@contextmanager
+def naming(model: Any, done: str) -> Iterator[None]:
+    """Turn what a model that is written otherwise raises into one line that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        words = " ".join(str(error).split())
+        raise UserError(
+            f"{model.config.model_type} cannot be {done} ({type(error).__name__}: {words}): use another model"
+        ) from error
 
 
 @torch.no_grad()

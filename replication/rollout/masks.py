@@ -38,12 +38,20 @@ def attention_mask(config: PretrainedConfig, positions: Tensor, live: int) -> Te
         return torch.zeros(allowed.shape, dtype=config.dtype, device=keys.device).masked_fill(~allowed, least)
 
     kinds = getattr(config, "layer_types", None)
-    window = getattr(config, "sliding_window", None)
+    window = window_of(config)
     if kinds is None:  # one kind for all layers: Llama's, or Mistral's with a window
         return ready(past if window is None else past & (keys > queries - window))
     if "sliding_attention" not in kinds:
         return ready(past)
     return {"full_attention": ready(past), "sliding_attention": ready(past & (keys > queries - window))}
+
+
+def window_of(config: PretrainedConfig) -> int | None:
+    """Tokens that a sliding layer sees, or None.
+
+    A key of config.json that the model's class does not know is no window: its forward pass does not read it.
+    """
+    return getattr(config, "sliding_window", None) if hasattr(type(config), "sliding_window") else None
 
 
 def cut_mask(masks: Tensor | dict[str, Tensor], query: int, live: int) -> Tensor | dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from replication.config import Config
 from replication.credit.allocation import answer_attention
 from replication.errors import UserError
-from replication.rollout.agreement import LIMIT, check_sampler, in_float32
+from replication.rollout.agreement import LIMIT, check_sampler, in_float32, naming
 from replication.training.batch import sequences
 from replication.training.logprobs import completion_logp
 
@@ -24,18 +24,18 @@ def check_policy(model: Any, config: Config, prompt: list[int], ends: list[int],
         prompt, ends, pad_id: as of `check_sampler`.
 
     Returns:
-        Mean difference between the sampler's log-probabilities and the trainer's, in nats a token, in float32.
+        Largest difference between the sampler's log-probability of a token and the trainer's, in nats, in float32.
     """
     done = check_sampler(model, prompt, ends, pad_id)
     seqs = sequences(done, pad_id, attempts=True)
-    with in_float32(model), torch.no_grad():
+    with naming(model, "trained"), in_float32(model), torch.no_grad():
         logp, _ = completion_logp(model, seqs.ids, seqs.at, seqs.tokens, 1.0)
-        difference = float((logp - seqs.old_logp)[seqs.token_mask].abs().mean())
+        difference = float((logp - seqs.old_logp)[seqs.token_mask].abs().max())
         if not difference <= LIMIT:
             raise UserError(
-                f"{model.config.model_type}: the trainer's log-probabilities differ from the sampler's by "
-                f"{difference:.2g} nats a token, in float32: what it does between its decoder and its logits is "
-                "more than a function of each token, so it cannot be trained; use another model"
+                f"{model.config.model_type}: the trainer's log-probabilities differ from the sampler's by up to "
+                f"{difference:.2g} nats, in float32: what it does between its decoder and its logits is more than a "
+                "function of each token, so it cannot be trained; use another model"
             )
         if config.credit.advantage == "segment" and config.credit.allocation == "attention":
             answer_attention(model, seqs.ids, seqs.size - 1, seqs.size)  # raises where it cannot be had

@@ -25,12 +25,13 @@ def check_weights(broken: int, step: int) -> None:
         )
 
 
-def check_history(train: TrainConfig, history: Sequence[dict[str, float]]) -> None:
+def check_history(train: TrainConfig, history: Sequence[dict[str, float]], precision: str = "bf16") -> None:
     """Raise a `UserError` where the last of the steps shows a run that learns nothing any more.
 
     Args:
         train: the limits.
         history: metrics by name, one row a step; the same on every process, so that all stop.
+        precision: `trainer.precision`.
     """
     row = history[-1]
     step = int(row["step"])
@@ -41,11 +42,15 @@ def check_history(train: TrainConfig, history: Sequence[dict[str, float]]) -> No
             "with --fresh; checkpoints are from before"
         )
     if row["mismatch"] > train.max_mismatch:
+        cause = (
+            "in float32 this is no rounding: this model samples long texts otherwise than it scores them; use another"
+            if precision == "32"
+            else "in float32 they agreed before the first step, so the difference is rounding: raise the limit and run "
+            "the same command to go on, or start anew (--fresh) with trainer.precision 32"
+        )
         raise UserError(
             f"step {step}: sampler and trainer differ by {row['mismatch']:.3g} nats a token, more than "
-            f"train.max_mismatch = {train.max_mismatch:g}: the gradient is of other samples than were drawn. "
-            "In float32 they agreed before the first step, so rounding parts them: raise the limit and run the same "
-            "command to go on, or start anew (--fresh) with trainer.precision 32"
+            f"train.max_mismatch = {train.max_mismatch:g}: the gradient is of other samples than were drawn; {cause}"
         )
     if row["truncated"] > train.max_truncated:
         raise UserError(

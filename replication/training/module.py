@@ -202,7 +202,7 @@ class E3RLModule(L.LightningModule):
         rates = row["verdict/no_answer"], row["verdict/timed_out"]
         check_rates(self.config.grading, train.prompts * self.config.rollout.group_size, *rates, f"step {step + 1}")
         self.history.append(row)
-        check_history(train, self.history)
+        check_history(train, self.history, self.config.trainer.precision)
         self.log_dict({f"train/{k}": v for k, v in row.items() if k != "step"}, rank_zero_only=True, sync_dist=False)
         self.log("reward", row["reward"], prog_bar=True, logger=False, rank_zero_only=True)
 

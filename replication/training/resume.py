@@ -125,12 +125,12 @@ def size_of(checkpoint: Path) -> int:
 
 
 def complete(checkpoints: Path) -> dict[int, float]:
-    """The whole checkpoints of a folder, no smaller than when they were saved: rollouts done, and the score that tells
+    """The whole checkpoints of a folder, as large as when they were saved: rollouts done, and the score that tells
     the best one."""
     found = {}
     for done, path in marks(checkpoints).items():
         with contextlib.suppress(ValueError, TypeError, KeyError, FileNotFoundError):  # of a damaged mark
             noted = json.loads(path.read_text())
-            if noted["bytes"] <= size_of(path.with_suffix(".ckpt")):
+            if noted["bytes"] == size_of(path.with_suffix(".ckpt")):
                 found[done] = float(noted["score"])
     return found

@@ -105,3 +105,24 @@ def test_memory_grows_with_the_text_not_with_its_square(family):
         sizes[t] = largest.size
     assert sizes[512] < 512 * 512
     assert sizes[1024] <= 2.01 * sizes[512] and sizes[2048] <= 2.01 * sizes[1024]
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_the_mask_of_the_layer_counts(added):
+    """What a layer is told to see, or adds to its scores, beside what is causal: here the first token is hidden."""
+    model = small_model("llama")
+    ids, start, end = torch.tensor([[5, 6, 7, 8]]), torch.tensor([2]), torch.tensor([4])
+    whole = answer_attention(model, ids, start, end)
+    forward = model.model.layers[1].self_attn.forward
+
+    def masked(*args, **kwargs):
+        seen = torch.ones(1, 1, 4, 4, dtype=torch.bool).tril()
+        seen[..., 0] = False
+        seen[..., 0, 0] = True
+        least = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
+        return forward(*args, **{**kwargs, "attention_mask": least if added else seen})
+
+    model.model.layers[1].self_attn.forward = masked
+    mass = answer_attention(model, ids, start, end)
+    assert whole[0, 0] > 0.01 and mass[0, 0] < 1e-6
+    torch.testing.assert_close(mass.sum(1), torch.ones(1))

@@ -61,6 +61,7 @@ def test_without_a_template_an_end_that_the_tokenizer_appends_is_left_out():
     [
         ("{% for m in messages %}[user]{% endfor %}[answer]", r"drops what is asked: it makes '\[user\]\[answer\]' of"),
         ("{{ messages[0]['content'][:5] }}[answer]", "drops what is asked"),
+        (f"{USUAL}<eos>\n", "ends the text where the answer is to begin"),
         (f"{USUAL}<eos>", "ends the text where the answer is to begin: give it what `add_generation_prompt` adds"),
         (f"<bos>{USUAL}", r"begins the text twice \(<bos>\)"),
         ("{{ raise_exception('only\nsystem') }}", r"fails \(only system\): correct it"),
@@ -85,3 +86,8 @@ def test_a_question_that_the_template_changes_is_refused_each_time_it_happens():
     assert text(prompt_ids(lines, QUESTION)) == f"{QUESTION}[answer]"
     with pytest.raises(UserError, match="drops what is asked"):
         prompt_ids(lines, f"{QUESTION}\nAnd 5 + 6?")
+
+
+def test_a_question_may_show_what_parts_look_like():
+    words = tokenizer(USUAL)
+    assert "{'type': 'text'}" in text(prompt_ids(words, "What is {'type': 'text'} in Python?"))

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+import transformers
 from small_models import FAMILIES, small_model
 
 from replication.errors import UserError
 from replication.rollout.agreement import check_sampler, in_float32, plain_logp
+from replication.rollout.masks import window_of
 
 PROMPT = [5, 6, 7, 8, 9, 10, 11]
 
@@ -33,7 +35,7 @@ def test_a_model_that_sees_what_follows_is_named(monkeypatch):
         return forward(self, *args, **kwargs)
 
     monkeypatch.setattr(type(model.model), "forward", seeing)
-    with pytest.raises(UserError, match=r"llama: the sampler's log-probabilities differ .* it sees what follows"):
+    with pytest.raises(UserError, match=r"llama: the sampler's log-probabilities differ .* it is not causal"):
         check_sampler(model, PROMPT, [1], 0)
 
 
@@ -68,3 +70,28 @@ def test_an_error_leaves_the_weights_as_they_were():
     with pytest.raises(IndexError), in_float32(model):
         model(torch.tensor([[40]]))
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+
+
+def test_a_window_that_the_model_does_not_read_is_none():
+    """A Llama's config.json with another family's key: its forward pass sees everything, and so must the sampler."""
+    model = small_model("llama")
+    model.config.sliding_window = 4
+    assert window_of(model.config) is None and window_of(small_model("mistral").config) == 6
+    check_sampler(model, PROMPT, [1], 0)
+
+
+def test_the_check_reaches_beyond_the_window(monkeypatch):
+    """A window of 100, of which the sampler knows nothing: seen though the prompt is short."""
+    config = small_model("mistral").config
+    config.sliding_window = 100
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    check_sampler(model, PROMPT, [1], 0)
+    monkeypatch.setattr("replication.rollout.masks.window_of", lambda _: None)
+    with pytest.raises(UserError, match=r"mistral: the sampler's log-probabilities differ"):
+        check_sampler(model, PROMPT, [1], 0)
+
+
+def test_a_prompt_that_ends_the_text_is_refused():
+    with pytest.raises(UserError, match=r"the prompt ends with the end of text \(id 1\)"):
+        check_sampler(small_model(), [5, 6, 1], [1], 0)
+    check_sampler(small_model(), [1], [1], 0)  # GPT-2 begins a text with the token that ends one
