@@ -56,8 +56,8 @@ def check_sampler(model: Any, prompt: Sequence[int], ends: Sequence[int], pad_id
     if not difference <= LIMIT:
         raise UserError(
             f"{model.config.model_type}: the sampler's log-probabilities differ from those of a plain forward pass by "
-            f"up to {difference:.2g} nats, in float32: it is not causal, or keeps more than keys and values; use another "
-            "model"
+            f"up to {difference:.2g} nats, in float32: it is not causal, or keeps more than keys and values; use "
+            "another model"
         )
     return done
 
