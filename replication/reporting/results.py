@@ -29,6 +29,8 @@ class Arm:
     majority: dict[Cell, np.ndarray]  # [S, P] chance that the majority of the samples is right
     tokens: dict[Cell, np.ndarray]  # [S, P] tokens a sample, erased ones included
     history: list[list[dict[str, float]]]  # a seed's training steps; none for the untrained policy
+    records: list[dict[str, Any]]  # a seed's run.json: the settings it trained with; none for the untrained policy
+    anatomies: list[dict[str, Any]]  # a seed's anatomy.json: benchmark -> mode -> anatomy; none where it was not kept
 
     def cells(self) -> list[Cell]:
         """The benchmarks and modes that every seed was evaluated on."""
@@ -49,7 +51,8 @@ def read_arm(runs: Path, model: str, algorithm: str, seeds: Sequence[str]) -> Ar
     trained = [runs / "train" / model / algorithm / seed for seed in seeds if algorithm != UNTRAINED]
     for folder in trained:
         flags = f"--model {model} --algorithm {algorithm} --seed {folder.name}"
-        _require(folder / "history.jsonl", f"training: `make repro`, or `python -m replication.fit {flags}`")
+        for name in ("history.jsonl", "run.json"):
+            _require(folder / name, f"training: `make repro`, or `python -m replication.fit {flags}`")
     for folder in folders:
         which = "" if algorithm == UNTRAINED else f" --checkpoint runs/train/{model}/{algorithm}/{folder.name}"
         remedy = f"`make repro`, or `python -m replication.evaluate --model {model}{which}`"
@@ -74,6 +77,8 @@ def read_arm(runs: Path, model: str, algorithm: str, seeds: Sequence[str]) -> Ar
         tokens={cell: v[..., 2] for cell, v in columns.items()},
         majority={cell: v[..., 3] for cell, v in columns.items()},
         history=[_lines(folder / "history.jsonl") for folder in trained],
+        records=[json.loads((folder / "run.json").read_text()) for folder in trained],
+        anatomies=[json.loads(path.read_text()) for f in folders if (path := f / "anatomy.json").exists()],
     )
 
 
