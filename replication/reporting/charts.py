@@ -15,6 +15,7 @@ Rows = Sequence[dict[str, Any]]
 Tips = list[str | alt.Tooltip]
 INK, FAINT, GRID = "var(--ink)", "var(--faint)", "var(--line)"
 COLOURS = [f"var(--colour-{n})" for n in range(8)]
+ALGORITHM = "algorithm"
 SHOWN = "algorithm === 'all' || datum.algorithm === algorithm"  # the filter of the page
 BAND = 13  # pixels of a line of a forest
 
@@ -30,6 +31,14 @@ class Chart:
     task: str
     spec: dict[str, Any]
 
+    @property
+    def algorithms(self) -> list[str]:
+        """Whose numbers it draws; where the filter asks for another, there is nothing to see."""
+        parts = [self.spec, *self.spec.get("layer", ())]
+        return _values(
+            [row for part in parts for row in part.get("data", {}).get("values", ()) if ALGORITHM in row], ALGORITHM
+        )
+
 
 @cache
 def library() -> str:
@@ -41,7 +50,15 @@ def finished(chart: Any, height: float = 260) -> dict[str, Any]:
     """A chart as wide as its place, in the page's colours, with the parameter that the page's filter sets."""
     text = {"labelColor": INK, "titleColor": INK}
     axis = {**text, "domainColor": FAINT, "tickColor": FAINT, "gridColor": GRID, "labelLimit": 170}
-    legend = {**text, "orient": "top", "direction": "horizontal", "columns": 3, "symbolStrokeWidth": 2, "title": None}
+    legend = {
+        **text,
+        "orient": "top",
+        "direction": "horizontal",
+        "columns": 2,
+        "symbolStrokeWidth": 2,
+        "symbolOpacity": 1,
+        "title": None,
+    }
     chart = chart.properties(width="container", height=height, background="transparent")
     chart = chart.configure(font="system-ui, sans-serif").configure_view(stroke=None)
     chart = chart.configure_axis(**axis, titleFontWeight="normal").configure_legend(**legend, labelLimit=220)
@@ -111,7 +128,7 @@ def forest(rows: Rows, title: str, zero: bool = True) -> dict[str, Any]:
     )
     lines = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", title=title), x2="high:Q")
     dots = base.mark_point(filled=True, size=35).encode(x="mean:Q")
-    none = alt.Chart(_data([{}])).mark_rule(strokeDash=[3, 3], color=FAINT).encode(x=alt.datum(0))
+    none = alt.Chart(_data([{}])).mark_rule(strokeDash=[3, 3], color=FAINT, aria=False).encode(x=alt.datum(0))
     height = BAND * len(arms) * (len(measures) + 0.5)
     return finished(alt.layer(*([none] if zero else []), lines, dots), height)
 
@@ -175,7 +192,7 @@ def against_threshold(rows: Rows) -> dict[str, Any]:
         )
     )
     ends = _data([{"x": 0, "y": 0}, {"x": most, "y": most}])
-    line = alt.Chart(ends).mark_line(strokeDash=[4, 3], color=FAINT).encode(x="x:Q", y="y:Q")
+    line = alt.Chart(ends).mark_line(strokeDash=[4, 3], color=FAINT, aria=False).encode(x="x:Q", y="y:Q")
     return finished(alt.layer(line, dots), 320)
 
 

@@ -28,7 +28,7 @@ def entries(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, di
     for model, algorithms in metrics.items():
         for algorithm, benchmarks in algorithms.items():
             for benchmark, modes in benchmarks.items():
-                for mode, entry in modes.items():
+                for mode, entry in sorted(modes.items(), key=lambda pair: (not pair[0].startswith("plain"), pair[0])):
                     if "avg" in entry:
                         yield model, algorithm, benchmark, mode, entry
 

@@ -14,6 +14,7 @@ from replication.reporting.paper import interval_of
 from replication.reporting.results import UNTRAINED, Arm
 
 PAPERS = {"q4b": "Qwen3-4B", "q8b": "Qwen3-8B"}
+LIFTS = {"yes": "lifts", "no": "lowers", "undecided": "is not shown to change"}
 WORDS = {"yes": "ahead", "no": "behind", "undecided": "undecided"}
 
 
@@ -41,10 +42,11 @@ def what_was_run(models: Mapping[str, Sequence[Arm]], found: study.Study) -> str
         size = next(iter(first.values()))
         names = [arm.algorithm for arm in arms if arm.history]
         seeds = max((len(arm.seeds) for arm in arms if arm.history), default=0)
-        how = f"trained by {listed(names)} with {seeds} seeds" if names else "untrained"
-        said.append(f"{model}, {how}, {size['problems']:.0f} problems x {size['samples']:.0f} samples")
-    more = f" The study has {sum(1 for _ in study.arms(found))} trained cells on {len(found)} tasks." if found else ""
-    return "; ".join(said) + "." + more
+        how = f"{listed(names)} trained with {seeds} seeds each" if names else "the untrained policy alone"
+        said.append(f"On {model}: {how}; {size['problems']:.0f} problems x {size['samples']:.0f} samples.")
+    if found:
+        said.append(f"The study: {sum(1 for _ in study.arms(found))} trained arms on {len(found)} tasks.")
+    return " ".join(said)
 
 
 def sampling(metrics: Mapping[str, Any]) -> str:
@@ -56,7 +58,7 @@ def sampling(metrics: Mapping[str, Any]) -> str:
                 continue
             plain, erased = modes["plain"], modes["erased"]
             ratio = erased["tokens"]["mean"] / plain["tokens"]["mean"]
-            word = "lifts" if erased["lift"]["low"] > 0 else "does not lift"
+            word = LIFTS[study_word(Interval(**erased["lift"]))]
             text = f"on {model} ({benchmark}) erasing {word} accuracy, {plain['avg']['mean']:.3f} to "
             text += f"{erased['avg']['mean']:.3f}, at {ratio:.2f} times the tokens"
             cool = [(mode, entry["avg"]["mean"]) for mode, entry in modes.items() if mode.startswith("plain@")]
@@ -69,13 +71,13 @@ def sampling(metrics: Mapping[str, Any]) -> str:
 def trained(metrics: Mapping[str, Any]) -> str:
     """Each algorithm of ours against the best baseline, sampled plainly."""
     said = [
-        f"{algorithm} minus the best baseline, {model}, plain: {interval(over)}, a gain is {over['gain']}"
+        f"{algorithm} minus the best baseline on {model}, sampled plainly: {interval(over)}; a gain is {over['gain']}."
         for model, algorithms in metrics.items()
         for algorithm, benchmarks in algorithms.items()
         for over in [benchmarks.get("average", {}).get("plain", {}).get("over_baseline")]
         if over
     ]
-    return "; ".join(said) + "." if said else ""
+    return " ".join(said)
 
 
 def studied(found: study.Study) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
 from markdown_it import MarkdownIt
 
 from replication.gate.reference import read_json
@@ -20,7 +19,7 @@ from replication.reporting.tables import Row, Table, shown
 
 WEB = Path(__file__).parent / "web"
 REFERENCE, STUDY = Path("reports/reference.json"), Path("reports/study.json")
-BENCH, LEDGER, PIPELINE = Path("reports/bench.json"), Path("docs/ledger.md"), Path("dvc.yaml")
+BENCH, LEDGER = Path("reports/bench.json"), Path("docs/ledger.md")
 INLINE = MarkdownIt("commonmark")
 
 
@@ -70,7 +69,6 @@ def page(models: Mapping[str, list[Arm]], metrics: Mapping[str, Any], data: Mapp
         sections=sections,
         tasks=[*models, *study.tasks(found)],
         algorithms=sorted({row.algorithm for row in rows if row.algorithm}),
-        hours=hours(models),
         style=(WEB / "page.css").read_text(),
         script=(WEB / "page.js").read_text(),
         library=charts.library(),
@@ -112,7 +110,7 @@ def _study(found: study.Study) -> Section:
             )
             if rows:
                 name = f"{kind}-{task.replace(' ', '-')}"
-                spec = charts.forest(rows, f"{title}, plain accuracy" if zero else "Avg@16", zero)
+                spec = charts.forest(rows, "difference of plain accuracy" if zero else "Avg@16", zero)
                 drawn.append(Chart(name, f"{task}: {title}", about, table, task, spec))
     tables = [study.training_table(found), study.controls_table(found)] if found else []
     return Section("study", "Ablations and controls", drawn, tables)
@@ -177,13 +175,3 @@ def _ledger() -> list[Table]:
     lines = [line for line in LEDGER.read_text().splitlines() if line.startswith("| ")]
     header, *rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return [Table("ledger", "The ledger of open choices (docs/ledger.md)", header, [Row(row) for row in rows])]
-
-
-def hours(models: Mapping[str, list[Arm]]) -> float | None:
-    """Hours of one core that the runs are expected to take, by the figures in dvc.yaml; None without it."""
-    if not PIPELINE.exists():
-        return None
-    stages = yaml.safe_load(PIPELINE.read_text())["stages"]
-    trained = sum(len(arm.seeds) for arms in models.values() for arm in arms if arm.history)
-    cells = {"train": trained, "evaluate": trained, "report": 1}
-    return sum(stage["meta"]["seconds"] * cells.get(name, len(models)) for name, stage in stages.items()) / 3600

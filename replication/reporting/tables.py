@@ -34,9 +34,10 @@ class Table:
         """Whether a column holds intervals, which take three columns of the file."""
         return any(isinstance(row.values[column], Interval) for row in self.rows)
 
-    def is_number(self, column: int) -> bool:
-        """Whether a column holds no text."""
-        return not any(isinstance(row.values[column], str) for row in self.rows)
+    def kind(self, column: int) -> str:
+        """Whether a column holds numbers, short texts, or long ones, as the style sheet names it."""
+        texts = [value for row in self.rows if isinstance(value := row.values[column], str)]
+        return ("long-text" if max(map(len, texts)) > 30 else "short-text") if texts else "number"
 
     def csv(self) -> str:
         """All rows with all digits."""

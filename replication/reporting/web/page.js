@@ -6,22 +6,28 @@ const views = [];
 const options = { mode: "vega-lite", renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false } };
 
 function fits(element) {
-  const { task: itsTask, algorithm: itsAlgorithm } = element.dataset;
+  const { task: itsTask, algorithm: itsAlgorithm, algorithms } = element.dataset;
+  const names = algorithms ? JSON.parse(algorithms) : [itsAlgorithm];
   return (task.value === "all" || !itsTask || itsTask === task.value) &&
-    (algorithm.value === "all" || !itsAlgorithm || itsAlgorithm === algorithm.value);
+    (algorithm.value === "all" || !names[0] || names.includes(algorithm.value));
 }
 
 function filter() {
   document.querySelectorAll("[data-task]").forEach((element) => element.toggleAttribute("data-hidden", !fits(element)));
-  views.forEach((view) => view.signal("algorithm", algorithm.value).resize().runAsync());
+  for (const [figure, view] of views) {
+    if (fits(figure)) view.signal("algorithm", algorithm.value).runAsync();
+  }
+  dispatchEvent(new Event("resize")); // a chart that was hidden may have missed that the window changed
   const left = document.querySelectorAll("tbody tr:not([data-hidden])").length;
   told.textContent = `${left} rows shown`;
 }
 
 async function draw(place) {
-  const spec = JSON.parse(place.closest("figure").querySelector("script").textContent);
-  const { view } = await vegaEmbed(place, spec, options);
-  views.push(view);
+  const figure = place.closest("figure");
+  const { view } = await vegaEmbed(place, JSON.parse(figure.querySelector("script").textContent), options);
+  const title = figure.querySelector("figcaption").textContent;
+  place.querySelector("summary").setAttribute("aria-label", `Save the picture: ${title}`);
+  views.push([figure, view]);
 }
 
 function openTables() {
