@@ -24,17 +24,17 @@ def main() -> None:
     from replication.reporting.results import read_arms
 
     models = read_arms(arguments.runs, read_matrix(arguments.params).arms())
+    settings = read_params(arguments.params)["models"]
+    metrics = {model: model_metrics(arms) for model, arms in models.items()}
+    html = page(models, metrics, {model: (settings[model] or {}).get("data") or {} for model in models})
     (arguments.out / "figures").mkdir(parents=True, exist_ok=True)
-    sections, metrics = [head(list(models))], {}
+    sections = [head(list(models))]
     for model, arms in models.items():
         trained = [arm for arm in arms if arm.history]
         name = f"figures/learning_curves_{model}.png"
         if trained:
             learning_curves(trained, arguments.out / name)
         sections.append(model_section(model, arms, name if trained else None))
-        metrics[model] = model_metrics(arms)
-    settings = read_params(arguments.params)["models"]
-    html = page(models, metrics, {model: (settings[model] or {}).get("data") or {} for model in models})
     (arguments.out / "report.md").write_text("\n\n".join(sections) + "\n")
     (arguments.out / "index.html").write_text(html, encoding="utf-8")
     (arguments.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from replication.reporting.results import Arm
 from replication.reporting.tables import Row, Table
 
+Rows = Sequence[dict[str, Any]]
 FATES = {True: "erased", False: "kept"}
 
 
@@ -24,13 +25,13 @@ def added(columns: Iterable[Sequence[int]]) -> list[int]:
     return [sum(counts) for counts in zip_longest(*columns, fillvalue=0)]
 
 
-def auc_by_segment(arm: Arm, mode: str) -> list[float | None]:
-    """The AUC of each segment's U for samples that turned out wrong, pooled by the number of pairs."""
+def auc_by_segment(arm: Arm, mode: str) -> list[tuple[float | None, int]]:
+    """The AUC of each segment's U for samples that turned out wrong, pooled by the number of pairs, and that number."""
     pooled = []
     for found in zip_longest(*(cell["auc"] for cell in cells_of(arm, mode))):
         cells = [cell for cell in found if cell and cell["pairs"]]
         pairs = sum(cell["pairs"] for cell in cells)
-        pooled.append(sum(cell["auc"] * cell["pairs"] for cell in cells) / pairs if pairs else None)
+        pooled.append((sum(cell["auc"] * cell["pairs"] for cell in cells) / pairs if pairs else None, pairs))
     return pooled
 
 
@@ -38,12 +39,13 @@ def by_segment(model: str, arms: Sequence[Arm]) -> list[dict[str, Any]]:
     """Attempts, erased ones and AUC of each segment."""
     rows = []
     for arm in arms:
-        cells, plain = cells_of(arm, "erased"), auc_by_segment(arm, "plain")
-        made, erased = added(cell["attempts"] for cell in cells), added(cell["erased"] for cell in cells)
-        counts = zip_longest(made, erased, auc_by_segment(arm, "erased"), plain[: len(made)])
-        for n, (attempts, gone, auc, auc_plain) in enumerate(counts, 1):
-            row = {"task": model, "algorithm": arm.algorithm, "segment": n, "attempts": attempts, "erased": gone}
-            rows.append(row | {"rate": gone / attempts, "auc plain": auc_plain, "auc erased": auc})
+        cells = cells_of(arm, "erased")
+        counts = (added(cell[key] for cell in cells) for key in ("attempts", "erased"))
+        knows = (auc_by_segment(arm, mode) for mode in ("plain", "erased"))
+        for n, (made, gone, plain, erased) in enumerate(zip(*counts, *knows, strict=False), 1):
+            row = {"task": model, "algorithm": arm.algorithm, "segment": n, "attempts": made, "erased": gone}
+            row |= {"rate": gone / made, "AUC plain": plain[0], "pairs plain": plain[1]}
+            rows.append(row | {"AUC erased": erased[0], "pairs erased": erased[1]})
     return rows
 
 
@@ -76,23 +78,21 @@ def points(model: str, arms: Sequence[Arm]) -> list[dict[str, Any]]:
     ]
 
 
-def segment_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The numbers of the charts by segment."""
-    names = ["task", "algorithm", "segment", "attempts", "erased", "rate", "auc plain", "auc erased"]
-    columns = ["task", "algorithm", "segment", "attempts", "erased", "share erased", "AUC of U, plain"]
-    lines = [Row([row[name] for name in names], row["task"], row["algorithm"]) for row in rows]
-    return Table("anatomy-segments", "Erasing by segment", [*columns, "AUC of U, erased"], lines)
+def tables(segments: Rows, counts: Rows, dots: Rows) -> list[Table]:
+    """The numbers of the charts."""
+    return [
+        _table("anatomy-segments", "Erasing by segment; pairs: that the AUC of U is of", segments),
+        _table("anatomy-attempts", "Attempts until a segment was kept", counts),
+        _table("anatomy-points", "Single attempts: U against the threshold, in nats", dots),
+    ]
 
 
-def attempt_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The numbers of the chart of attempts."""
-    names = ["task", "algorithm", "attempts", "segments", "share"]
-    lines = [Row([row[name] for name in names], row["task"], row["algorithm"]) for row in rows]
-    columns = ["task", "algorithm", "attempts until kept", "segments", "share of segments"]
-    return Table("anatomy-attempts", "Attempts until a segment was kept", columns, lines)
+def _table(name: str, caption: str, rows: Rows) -> Table:
+    lines = [Row([*row.values()], row["task"], row["algorithm"]) for row in rows]
+    return Table(name, caption, [*rows[0]] if rows else [], lines)
 
 
-def sample_table(models: dict[str, list[Arm]]) -> Table:
+def sample_table(models: Mapping[str, Sequence[Arm]]) -> Table:
     """Erasing by sample: how much, and whether a sample's mean U tells that it is wrong."""
     rows = []
     for model, arms in models.items():
@@ -105,6 +105,10 @@ def sample_table(models: dict[str, list[Arm]]) -> Table:
                     means = [float(np.mean([cell[key] for cell in found])) for key in ("erasures", "erased_tokens")]
                     known = [cell["auc"] for cell in found if cell["auc"] is not None]
                     auc = float(np.mean(known)) if known else None
-                    rows.append(Row([model, arm.algorithm, benchmark, mode, *means, auc], model, arm.algorithm))
+                    share, k = arm.correct[benchmark, mode], found[0]["samples"]
+                    pairs = round(float((share * k * (1 - share) * k).sum()))
+                    values = [model, arm.algorithm, benchmark, mode, *means, auc, pairs]
+                    rows.append(Row(values, model, arm.algorithm))
     columns = ["task", "algorithm", "benchmark", "sampling", "erasures a sample", "erased tokens a sample", "AUC of U"]
-    return Table("anatomy-samples", "Erasing by sample", columns, rows)
+    caption = "Erasing by sample; pairs: of a wrong and a right sample, that the AUC is of"
+    return Table("anatomy-samples", caption, [*columns, "pairs"], rows)

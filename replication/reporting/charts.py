@@ -16,6 +16,7 @@ Tips = list[str | alt.Tooltip]
 INK, FAINT, GRID = "var(--ink)", "var(--faint)", "var(--line)"
 COLOURS = [f"var(--colour-{n})" for n in range(8)]
 ALGORITHM = "algorithm"
+BELOW = alt.Legend(orient="bottom")  # a second legend, which beside the first would be cut off on a phone
 SHOWN = "algorithm === 'all' || datum.algorithm === algorithm"  # the filter of the page
 BAND = 13  # pixels of a line of a forest
 
@@ -57,6 +58,8 @@ def finished(chart: Any, height: float = 260) -> dict[str, Any]:
         "columns": 2,
         "symbolStrokeWidth": 2,
         "symbolOpacity": 1,
+        "symbolBaseFillColor": INK,
+        "symbolBaseStrokeColor": INK,
         "title": None,
     }
     chart = chart.properties(width="container", height=height, background="transparent")
@@ -87,7 +90,9 @@ def learning(rows: Rows, x: str, title: str) -> dict[str, Any]:
     """Reward against steps or tokens: a thin line a seed, a thick one for their mean; dashes for erased rollouts."""
     colour = _colour("algorithm", _values(rows, "algorithm"))
     dash = alt.StrokeDash(
-        "rollouts:N", scale=alt.Scale(domain=["plain rollouts", "erased rollouts"], range=[[1, 0], [5, 3]])
+        "rollouts:N",
+        legend=BELOW,
+        scale=alt.Scale(domain=["plain rollouts", "erased rollouts"], range=[[1, 0], [5, 3]]),
     )
     base = (
         alt.Chart(_data(rows))
@@ -212,5 +217,7 @@ def accuracy_by_tokens(rows: Rows) -> dict[str, Any]:
     lines = base.mark_rule(strokeWidth=1.5).encode(
         y=alt.Y("low:Q", title="Avg@k", scale=alt.Scale(domain=[0, 1])), y2="high:Q"
     )
-    dots = base.mark_point(filled=True, size=80, opacity=0.9).encode(y="mean:Q", shape="sampling:N")
+    dots = base.mark_point(filled=True, size=80, opacity=0.9).encode(
+        y="mean:Q", shape=alt.Shape("sampling:N", legend=BELOW)
+    )
     return finished(alt.layer(lines, dots), 300)

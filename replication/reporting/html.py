@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markdown_it import MarkdownIt
 
-from replication.gate.reference import read_json
+from replication.gate.reference import read_json, read_reference
 from replication.reporting import anatomy, charts, default, paper, provenance, study
 from replication.reporting.charts import Chart
 from replication.reporting.findings import in_short
@@ -32,10 +32,6 @@ class Section:
     charts: Sequence[Chart] = ()
     tables: Sequence[Table] = ()
 
-    def of(self, table: str) -> list[Chart]:
-        """The charts whose numbers a table has."""
-        return [chart for chart in self.charts if chart.table == table]
-
 
 def page(models: Mapping[str, list[Arm]], metrics: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     """The page.
@@ -48,7 +44,7 @@ def page(models: Mapping[str, list[Arm]], metrics: Mapping[str, Any], data: Mapp
     Raises:
         UserError: one of the files beside the report cannot be read.
     """
-    reference = read_json(REFERENCE) if REFERENCE.exists() else {"paper": [], "claims": []}
+    reference = read_reference(REFERENCE) if REFERENCE.exists() else {"paper": [], "claims": []}
     found: study.Study = read_json(STUDY) if STUDY.exists() else {}
     sections = [
         Section("paper", "The paper and ours", tables=_papers(metrics, reference)),
@@ -117,33 +113,28 @@ def _study(found: study.Study) -> Section:
 
 
 def _anatomy(models: Mapping[str, list[Arm]]) -> Section:
-    drawn, segments, counts = [], [], []
+    drawn: list[Chart] = []
+    segments: list[dict[str, Any]] = []
+    counts: list[dict[str, Any]] = []
+    dots: list[dict[str, Any]] = []
     for model, arms in models.items():
-        rows, taken, dots = (
-            anatomy.by_segment(model, arms),
-            anatomy.by_attempts(model, arms),
-            anatomy.points(model, arms),
-        )
-        segments += rows
-        counts += taken
+        rows, taken, points = (of(model, arms) for of in (anatomy.by_segment, anatomy.by_attempts, anatomy.points))
+        segments, counts, dots = segments + rows, counts + taken, dots + points
         if not rows:
             continue
-        auc = "AUC of U for samples that are wrong"
+        rate, auc = (
+            charts.by_segment(rows, *what, (0, 1)) for what in (("rate", "share erased"), ("AUC plain", "AUC of U"))
+        )
         kinds = (
-            (
-                "rate",
-                "share of attempts erased",
-                "anatomy-segments",
-                charts.by_segment(rows, "rate", "share erased", (0, 1)),
-            ),
+            ("rate", "share of attempts erased", "anatomy-segments", rate),
             ("attempts", "attempts until a segment was kept", "anatomy-attempts", charts.attempts(taken)),
-            ("threshold", "U against the threshold", "anatomy-segments", charts.against_threshold(dots)),
-            ("auc", f"{auc}, plain", "anatomy-segments", charts.by_segment(rows, "auc plain", "AUC of U", (0, 1))),
+            ("threshold", "U against the threshold", "anatomy-points", charts.against_threshold(points)),
+            ("auc", "AUC of U for samples that are wrong, plain", "anatomy-segments", auc),
         )
         for kind, title, table, spec in kinds:
             about = f"{title[0].upper()}{title[1:]}, on {model}, by algorithm."
             drawn.append(Chart(f"{kind}-{model}", f"{model}: {title}", about, table, model, spec))
-    tables = [anatomy.sample_table(dict(models)), anatomy.segment_table(segments), anatomy.attempt_table(counts)]
+    tables = [anatomy.sample_table(models), *anatomy.tables(segments, counts, dots)]
     return Section("anatomy", "Anatomy of erasing", drawn, tables)
 
 

@@ -37,8 +37,19 @@ class Arm:
         return sorted(self.correct)
 
 
+def _parsed(path: Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): delete {path.parent} and run `make repro`") from None
+
+
+def _object(path: Path) -> dict[str, Any]:
+    return dict(_parsed(path, path.read_text(encoding="utf-8")))
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return [_parsed(path, line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def read_arm(runs: Path, model: str, algorithm: str, seeds: Sequence[str]) -> Arm:
@@ -71,14 +82,14 @@ def read_arm(runs: Path, model: str, algorithm: str, seeds: Sequence[str]) -> Ar
         model=model,
         algorithm=algorithm,
         seeds=list(seeds),
-        metrics=[json.loads((folder / "metrics.json").read_text()) for folder in folders],
+        metrics=[_object(folder / "metrics.json") for folder in folders],
         correct={cell: v[..., 0] for cell, v in columns.items()},
         passed={cell: v[..., 1] for cell, v in columns.items()},
         tokens={cell: v[..., 2] for cell, v in columns.items()},
         majority={cell: v[..., 3] for cell, v in columns.items()},
         history=[_lines(folder / "history.jsonl") for folder in trained],
-        records=[json.loads((folder / "run.json").read_text()) for folder in trained],
-        anatomies=[json.loads(path.read_text()) for f in folders if (path := f / "anatomy.json").exists()],
+        records=[_object(folder / "run.json") for folder in trained],
+        anatomies=[_object(path) for f in folders if (path := f / "anatomy.json").exists()],
     )
 
 

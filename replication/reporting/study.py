@@ -51,7 +51,12 @@ def against_rivals(study: Study) -> list[dict[str, Any]]:
 def controls(study: Study) -> list[dict[str, Any]]:
     """Accuracy of the untrained policies by sampling setting."""
     return [
-        _point(f"{PREFIX}{task}", name.removeprefix(UNTRAINED).replace("_", " "), "Avg@16", Interval(**metrics["avg"]))
+        _point(
+            f"{PREFIX}{task}",
+            name.removeprefix(UNTRAINED).replace("_", " "),
+            "Avg@16",
+            Interval(**metrics["avg"]).within(0, 1),
+        )
         for task, found in study.items()
         for name, metrics in found.items()
         if name.startswith(UNTRAINED)
@@ -62,11 +67,15 @@ def _point(task: str, arm: str, measure: str, found: Interval) -> dict[str, Any]
     return {"task": task, "algorithm": arm, "measure": measure, **found._asdict()}
 
 
+def _shares(metrics: dict[str, Interval]) -> list[Interval]:
+    return [metrics[name].within(0, 1) for name in ("plain", "erased")]
+
+
 def training_table(study: Study) -> Table:
     """The trained arms with all their comparisons."""
     compared = [f"minus_{rival}_{what}" for rival in (*RIVALS, LETTER) for what in ("equal_tokens", "equal_steps")]
     rows = [
-        Row([task, name, *(metrics.get(key) for key in ("plain", "erased", "tokens", *compared))], task, name)
+        Row([task, name, *_shares(metrics), *(metrics.get(key) for key in ("tokens", *compared))], task, name)
         for task, name, metrics in arms(study)
     ]
     names = [f"minus {rival}, {what}" for rival in (*RIVALS, LETTER) for what in (TOKENS, STEPS)]

@@ -97,11 +97,21 @@ def test_numbers_are_those_of_the_runs(place, text):
 def test_the_anatomy_adds_seeds_up(text):
     """Seed 0 erased the first segment once in each of its two samples, seed 1 twice."""
     first, second = table(text, "anatomy-segments")
-    assert (first["attempts"], first["erased"], first["share erased"]) == ("10", "6", "0.6")
-    assert (second["attempts"], second["erased"], float(second["AUC of U, erased"])) == ("4", "0", 1.0)
-    assert float(first["AUC of U, plain"]) == 0.5  # both samples have the same U there
-    needed = {row["attempts until kept"]: float(row["share of segments"]) for row in table(text, "anatomy-attempts")}
+    assert (first["attempts"], first["erased"], first["rate"]) == ("10", "6", "0.6")
+    assert (second["attempts"], second["erased"], second["AUC erased"], second["pairs erased"]) == (
+        "4",
+        "0",
+        "1.0",
+        "2",
+    )
+    assert float(first["AUC plain"]) == 0.5  # both samples have the same U there
+    needed = {row["attempts"]: float(row["share"]) for row in table(text, "anatomy-attempts")}
     assert needed == {"1": 0.5, "2": 0.25, "3": 0.25}
+    points = table(text, "anatomy-points")  # of the first seed
+    assert [(p["segment"], p["attempt"], p["U"], p["threshold"], p["fate"]) for p in points[:2]] == [
+        ("1", "1", "1.5", "1.0", "erased"),
+        ("1", "2", "0.5", "2.0", "kept"),
+    ]
 
 
 def test_five_lines_open_the_page(text):

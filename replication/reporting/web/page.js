@@ -30,8 +30,9 @@ async function draw(place) {
   views.push([figure, view]);
 }
 
+// on paper a closed table is lost; one of hundreds of rows is not worth its pages
 function openTables() {
-  document.querySelectorAll("details").forEach((details) => { details.open = true; });
+  document.querySelectorAll("details").forEach((details) => { details.open ||= details.querySelectorAll("tr").length < 200; });
 }
 
 // a link to the numbers of a chart opens their table
