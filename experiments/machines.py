@@ -41,6 +41,7 @@ ROOT = Path(__file__).parents[1]
 PLACES = Path(".scratch/machines")
 REFERENCE = Path("reports/reference.json")
 CPU = Path("/proc/cpuinfo")
+READ = (REFERENCE, Path("reports/bench.json"), Path("docs/ledger.md"))  # what the report depends on beside the runs
 RED, PLAIN = "\033[31m", "\033[0m"
 
 
@@ -97,7 +98,9 @@ def set_up(place: Path, params: dict[str, Any]) -> None:
     (place / "runs/train").mkdir(parents=True, exist_ok=True)  # the report asks for it, though nothing be trained
     shutil.rmtree(place / "replication", ignore_errors=True)
     shutil.copytree(ROOT / "replication", place / "replication", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "dvc.yaml", place)
+    for path in (Path("dvc.yaml"), *READ):
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, place / path)
     (place / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     if not (place / ".dvc").exists():
         subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=place, check=True)

@@ -33,4 +33,6 @@ def write_run(runs, algorithm, seed, correct, steps=2):
         "erasure_rate": 0.25,
         "groups_without_signal": 0.5,
     }
+    record = {"base": "runs/warmstart/toy", "revision": None, "settings": {"train": {"lr": 0.1}}}
+    (trained / "run.json").write_text(json.dumps(record))
     (trained / "history.jsonl").write_text("".join(json.dumps({**row, "step": s + 1.0}) + "\n" for s in range(steps)))

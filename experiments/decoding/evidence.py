@@ -23,7 +23,7 @@ from replication.config import ErasureConfig, RolloutConfig
 from replication.errors import Parser, UserError, run_command
 from replication.evaluation.diagnostics import group_auc
 from replication.evaluation.metrics import majority_at_k, pass_at_k
-from replication.evaluation.run import mean_uncertainty
+from replication.evaluation.run import mean_uncertainty, uncertainties
 from replication.evaluation.statistics import bootstrap
 from replication.loading import load_policy
 from replication.rollout.engine import roll_out
@@ -159,7 +159,7 @@ def examine(name: str, model: Any, tokenizer: Any, problems: int, rows: int) -> 
             correct = by_problem[setting]["correct"]
             readings = {r: replace(PLAIN, uncertainty=r) for r in ("surprisal", "entropy")}
             out["auc_completion"] = {
-                r: defined(group_auc(torch.tensor(mean_uncertainty(done, e)).view(-1, GROUP), ~correct))
+                r: defined(group_auc(torch.tensor(mean_uncertainty(uncertainties(done, e))).view(-1, GROUP), ~correct))
                 for r, e in readings.items()
             }
             if family.questions[0].right:

@@ -11,6 +11,7 @@ import torch
 from replication.config import ErasureConfig, EvaluateConfig, RolloutConfig
 from replication.data.sources import Problem
 from replication.data.template import prompt_ids
+from replication.evaluation.anatomy import attempts_of
 from replication.evaluation.samples import Sample
 from replication.grading.pool import Grader
 from replication.loading import eos_ids
@@ -20,12 +21,17 @@ from replication.rollout.uncertainty import segment_uncertainties
 from replication.seeds import seed_for
 
 
-def mean_uncertainty(done: Rollout, erasure: ErasureConfig) -> list[float]:
-    """Mean U over each completion's segments, in nats, by the settings of the erasure, whether or not it erased."""
+def uncertainties(done: Rollout, erasure: ErasureConfig) -> torch.Tensor:
+    """[R, N] U of the kept segments, in nats, by the settings of the erasure, whether or not it erased."""
     h = done.entropy if erasure.uncertainty == "entropy" else -done.logp
     weights = erasure.w_base, erasure.w_max, erasure.w_rise
-    u: list[float] = segment_uncertainties(h, done.start, done.segments, erasure.window, *weights).nanmean(1).tolist()
-    return u
+    return segment_uncertainties(h, done.start, done.segments, erasure.window, *weights)
+
+
+def mean_uncertainty(u: torch.Tensor) -> list[float]:
+    """Mean of each completion's [R, N] uncertainties."""
+    mean: list[float] = u.nanmean(1).tolist()
+    return mean
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,8 @@ def sample_chunk(
     owner = [p for p in problems for _ in range(k)]
     golds = [p.final_answer for p in owner]
     graded = grader.grade_many(list(zip(golds, texts, strict=True)), [p.tolerance for p in owner])
-    erased, u = done.erased_tokens, mean_uncertainty(done, erasure)
+    erased, u = done.erased_tokens, uncertainties(done, erasure)
+    means, attempts = mean_uncertainty(u), attempts_of(done, u)
     return [
         Sample(
             benchmark=chunk.benchmark,
@@ -113,7 +120,8 @@ def sample_chunk(
             tokens=int(done.length[row]),
             erased_tokens=int(erased[row]),
             erasures=int(done.erasures[row].sum()),
-            uncertainty=round(u[row], 4),
+            uncertainty=round(means[row], 4),
+            attempts=attempts[row],
             ended=bool(done.ended[row]),
             text=texts[row],
             token_ids=ids[row],

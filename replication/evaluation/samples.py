@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from replication.errors import UserError
+from replication.evaluation.anatomy import Attempt, anatomy
 from replication.evaluation.diagnostics import group_auc
 from replication.evaluation.metrics import AccuracyAtTokens, AvgAtK, MajAtK, PassAtK
 from replication.grading.normalize import normalize
@@ -50,17 +51,21 @@ class Sample:
     erased_tokens: int
     erasures: int
     uncertainty: float  # mean U over the segments, in nats, by the settings of the erasure
+    attempts: list[Attempt]  # at its segments, in the order they were made
     ended: bool
     text: str
     token_ids: list[int]
 
 
 def write_samples(folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
-    """Write samples.jsonl, problems.jsonl and metrics.json; returns the metrics."""
+    """Write samples.jsonl, problems.jsonl, metrics.json, and anatomy.json of samples that have their attempts; returns
+    the metrics."""
     metrics = summarise(rows)
     for name, lines in (("samples.jsonl", rows), ("problems.jsonl", list(by_problem(rows)))):
         (folder / name).write_text("".join(to_line(row) for row in lines), encoding="utf-8")
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    if all("attempts" in row for row in rows):  # an evaluation of before they were kept has none
+        (folder / "anatomy.json").write_text(json.dumps(anatomies(rows)) + "\n")
     return metrics
 
 
@@ -151,6 +156,14 @@ def summarise(samples: Sequence[Row]) -> dict[str, dict[str, dict[str, Any]]]:
             "no_answer": sum(s["verdict"] == "no answer" for s in rows) / n,
             "timed_out": sum(s["verdict"] == "timed out" for s in rows) / n,
         }
+    return table
+
+
+def anatomies(samples: Sequence[Row]) -> dict[str, dict[str, dict[str, Any]]]:
+    """benchmark -> mode -> anatomy of its erasing."""
+    table: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, mode, rows in cells(samples):
+        table.setdefault(name, {})[mode] = anatomy(rows)
     return table
 
 

@@ -29,14 +29,27 @@ class Arm:
     majority: dict[Cell, np.ndarray]  # [S, P] chance that the majority of the samples is right
     tokens: dict[Cell, np.ndarray]  # [S, P] tokens a sample, erased ones included
     history: list[list[dict[str, float]]]  # a seed's training steps; none for the untrained policy
+    records: list[dict[str, Any]]  # a seed's run.json: the settings it trained with; none for the untrained policy
+    anatomies: list[dict[str, Any]]  # a seed's anatomy.json: benchmark -> mode -> anatomy; none where it was not kept
 
     def cells(self) -> list[Cell]:
         """The benchmarks and modes that every seed was evaluated on."""
         return sorted(self.correct)
 
 
+def _parsed(path: Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): delete {path.parent} and run `make repro`") from None
+
+
+def _object(path: Path) -> dict[str, Any]:
+    return dict(_parsed(path, path.read_text(encoding="utf-8")))
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return [_parsed(path, line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def read_arm(runs: Path, model: str, algorithm: str, seeds: Sequence[str]) -> Arm:
@@ -49,7 +62,8 @@ def read_arm(runs: Path, model: str, algorithm: str, seeds: Sequence[str]) -> Ar
     trained = [runs / "train" / model / algorithm / seed for seed in seeds if algorithm != UNTRAINED]
     for folder in trained:
         flags = f"--model {model} --algorithm {algorithm} --seed {folder.name}"
-        _require(folder / "history.jsonl", f"training: `make repro`, or `python -m replication.fit {flags}`")
+        for name in ("history.jsonl", "run.json"):
+            _require(folder / name, f"training: `make repro`, or `python -m replication.fit {flags}`")
     for folder in folders:
         which = "" if algorithm == UNTRAINED else f" --checkpoint runs/train/{model}/{algorithm}/{folder.name}"
         remedy = f"`make repro`, or `python -m replication.evaluate --model {model}{which}`"
@@ -68,12 +82,14 @@ def read_arm(runs: Path, model: str, algorithm: str, seeds: Sequence[str]) -> Ar
         model=model,
         algorithm=algorithm,
         seeds=list(seeds),
-        metrics=[json.loads((folder / "metrics.json").read_text()) for folder in folders],
+        metrics=[_object(folder / "metrics.json") for folder in folders],
         correct={cell: v[..., 0] for cell, v in columns.items()},
         passed={cell: v[..., 1] for cell, v in columns.items()},
         tokens={cell: v[..., 2] for cell, v in columns.items()},
         majority={cell: v[..., 3] for cell, v in columns.items()},
         history=[_lines(folder / "history.jsonl") for folder in trained],
+        records=[_object(folder / "run.json") for folder in trained],
+        anatomies=[_object(path) for f in folders if (path := f / "anatomy.json").exists()],
     )
 
 

@@ -52,6 +52,22 @@ def test_every_problem_is_sampled_in_every_mode(sampled):
     assert torch.tensor([s.tokens for s in samples]).max() <= 12
 
 
+def test_a_sample_keeps_its_attempts(sampled):
+    samples = sampled(ROLLOUT, EvaluateConfig(samples=3, modes=["plain", "erased"]))
+    erased = [s for s in samples if s.mode == "erased"]
+    assert sum(s.erasures for s in erased) > 0
+    for s in samples:
+        gone, kept = ([a for a in s.attempts if a[4] is flag] for flag in (True, False))
+        assert len(gone) == s.erasures and [a[0] for a in kept] == list(range(len(kept)))
+        assert s.attempts == sorted(s.attempts, key=lambda a: a[:2])
+        assert s.uncertainty == pytest.approx(sum(a[2] for a in kept) / len(kept), abs=2e-4)
+        assert all(a[2] > a[3] for a in gone)
+        if s.mode == "plain":
+            assert all(a[1] == 1 and a[3] is None for a in kept)
+        else:
+            assert all(a[2] <= a[3] + 2e-4 or a[1] == 1 + ErasureConfig().cap for a in kept)
+
+
 def test_an_evaluation_truncates_by_settings_of_its_own(sampled):
     settings = EvaluateConfig(samples=4, modes=["plain"])
     free = [s.token_ids for s in sampled(ROLLOUT, settings)]

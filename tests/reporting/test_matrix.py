@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,7 +10,7 @@ from made_up_runs import write_run
 
 from replication import report
 from replication.cli import read_matrix
-from replication.errors import UserError
+from replication.errors import UserError, run_command
 
 MATRIX = {"bases": ["toy"], "models": ["toy"], "algorithms": ["e3rl", "grpo"], "seeds": [0, 1]}
 PARAMS = {"models": {"toy": {}, "other": {}}, "algorithms": {"e3rl": {}, "grpo": {}, "dapo": {}}}
@@ -43,7 +44,7 @@ def report_of(place, monkeypatch):
 
 def test_runs_that_are_left_over_do_not_count(place, monkeypatch):
     before = report_of(place, monkeypatch)
-    assert len(before) == 3
+    assert before.keys() == {"report.md", "index.html", "metrics.json", "learning_curves_toy.png"}
     write_run(place / "runs", "grpo", 7, [[1, 1], [1, 1]])  # another seed, algorithm, and model
     write_run(place / "runs", "dapo", 0, [[1, 1], [1, 1]])
     for kind in ("evaluate", "train"):
@@ -75,6 +76,23 @@ def test_a_missing_run_is_named_with_its_command(place, monkeypatch, gone, words
         report_of(place, monkeypatch)
     assert str(error.value).startswith(f"{gone} is missing") and words in str(error.value)
     assert "\n" not in str(error.value) and "`make repro`" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["train/toy/grpo/1/run.json", "train/toy/grpo/1/history.jsonl", "evaluate/toy/e3rl/0/metrics.json"]
+)
+def test_a_damaged_run_is_named_and_nothing_is_written(place, monkeypatch, capsys, name):
+    path = place / "runs" / name
+    path.write_text(path.read_text()[:9])
+    monkeypatch.setattr(sys, "argv", ["report"])
+    monkeypatch.chdir(place)
+    with pytest.raises(SystemExit) as ended:
+        run_command(report.main)
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and told.startswith(f"error: runs/{name} is damaged (") and told.count("\n") == 1
+    assert (
+        told.endswith(f": delete runs/{Path(name).parent} and run `make repro`\n") and not (place / "reports").exists()
+    )
 
 
 @pytest.mark.parametrize(
