@@ -119,7 +119,7 @@ def examine(family: str) -> Row:
         try:
             model = tiny_model(family)
             model_class = type(model).__name__
-            model.generation_config.eos_token_id = list(range(1, 12))  # completions of several lengths
+            model.generation_config.eos_token_id = [1, *range(10, 20)]  # completions of several lengths
             save_policy(model, small_tokenizer(), Path("model"))
             problems = TASKS["recurrence"].problems(4, 0, 2)
             write_prepared(Path("data"), problems[:2], {"heldout": problems[2:]}, {"counts": {"drawn": 2}})

@@ -1,8 +1,10 @@
 """A sample of `make families`: a family of each kind, through every command."""
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from experiments.models import MISMATCH, Row, examine, page
+from experiments.models import MISMATCH, Row, check_moved, examine, page
 
 WORKS = {  # and what each is here for
     "granite": True,  # scales its logits after the head
@@ -33,8 +35,19 @@ def test_a_family_is_refused_by_name(family):
     assert row.broken == "" and row.refused.startswith(REFUSED[family]) and "\n" not in row.refused
 
 
+def test_a_step_that_moves_nothing_is_no_step(tmp_path):
+    for name, value in (("before", 1.0), ("same", 1.0), ("moved", 2.0), ("other", 1.0)):
+        (tmp_path / name).mkdir()
+        weight = "other" if name == "other" else "weight"
+        save_file({weight: torch.tensor([value])}, tmp_path / name / "model.safetensors")
+    check_moved(tmp_path / "before", tmp_path / "moved")
+    with pytest.raises(RuntimeError, match="holds the weights of before the training"):
+        check_moved(tmp_path / "before", tmp_path / "same")
+    with pytest.raises(RuntimeError, match=r"holds other weights: \['other', 'weight'\]"):
+        check_moved(tmp_path / "before", tmp_path / "other")
+
+
 def test_a_family_that_is_neither_is_told(monkeypatch):
-    """A step that moves nothing is no step."""
     monkeypatch.setattr("experiments.models.command", lambda *_: None)
     assert "No such file" in examine("llama").broken
 
