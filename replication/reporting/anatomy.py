@@ -81,7 +81,7 @@ def points(model: str, arms: Sequence[Arm]) -> list[dict[str, Any]]:
 def tables(segments: Rows, counts: Rows, dots: Rows) -> list[Table]:
     """The numbers of the charts."""
     return [
-        _table("anatomy-segments", "Erasing by segment; pairs: that the AUC of U is of", segments),
+        _table("anatomy-segments", "Erasing by segment, and how many pairs an AUC is of", segments),
         _table("anatomy-attempts", "Attempts until a segment was kept", counts),
         _table("anatomy-points", "Single attempts: U against the threshold, in nats", dots),
     ]
@@ -110,5 +110,5 @@ def sample_table(models: Mapping[str, Sequence[Arm]]) -> Table:
                     values = [model, arm.algorithm, benchmark, mode, *means, auc, pairs]
                     rows.append(Row(values, model, arm.algorithm))
     columns = ["task", "algorithm", "benchmark", "sampling", "erasures a sample", "erased tokens a sample", "AUC of U"]
-    caption = "Erasing by sample; pairs: of a wrong and a right sample, that the AUC is of"
+    caption = "Erasing by sample, and how many pairs of a wrong and a right one an AUC is of"
     return Table("anatomy-samples", caption, [*columns, "pairs"], rows)

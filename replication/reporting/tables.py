@@ -34,10 +34,13 @@ class Table:
         """Whether a column holds intervals, which take three columns of the file."""
         return any(isinstance(row.values[column], Interval) for row in self.rows)
 
-    def kind(self, column: int) -> str:
-        """Whether a column holds numbers, short texts, or long ones, as the style sheet names it."""
-        texts = [value for row in self.rows if isinstance(value := row.values[column], str)]
-        return ("long-text" if max(map(len, texts)) > 30 else "short-text") if texts else "number"
+    def kinds(self) -> list[str]:
+        """Whether each column holds numbers or long texts, as the style sheet names them; short texts have no name."""
+        found = []
+        for column in zip(*(row.values for row in self.rows), strict=True):
+            longest = max((len(value) for value in column if isinstance(value, str)), default=0)
+            found.append("long" if longest > 30 else "" if longest else "number")
+        return found
 
     def csv(self) -> str:
         """All rows with all digits."""

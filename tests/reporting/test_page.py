@@ -11,14 +11,13 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import yaml
 from made_up_runs import write_run
 
+from experiments.machines import READ
 from replication import report
 from replication.evaluation.samples import anatomies
-from replication.evaluation.statistics import Interval
 from replication.reporting import html, study
-from replication.reporting.paper import paper_table
-from replication.reporting.tables import Row, Table, shown
 
 ROOT = Path(__file__).parents[2]
 MATRIX = {"bases": ["toy"], "models": ["toy"], "algorithms": ["e3rl", "grpo"], "seeds": [0, 1]}
@@ -137,16 +136,6 @@ def test_every_row_of_the_paper_says_that_it_was_not_run(text):
     assert {row["source"] for row in rows} == {"[A] abstract", "[R] reading"} and rows[0]["theirs"] == "0.05349"
 
 
-def test_a_row_of_the_paper_that_was_run_is_judged():
-    def reported(mode):
-        key = {"model": "q4b", "algorithm": "e3rl", "benchmark": "aime24", "mode": mode, "metric": "avg"}
-        return {**key, "what": mode, "claim": "Avg@32", "value": 0.5, "source": "R", "resolution": 0.05}
-
-    metrics = {"q4b": {"e3rl": {"aime24": {"plain": {"avg": {"mean": 0.49, "low": 0.46, "high": 0.52}}}}}}
-    plain, erased = (row.values for row in paper_table(metrics, [reported("plain"), reported("erased")]).rows)
-    assert plain[-2:] == [Interval(0.49, 0.46, 0.52), "reproduced"] and erased[-2:] == [None, "not run here"]
-
-
 def test_where_the_numbers_come_from(text):
     assert {row["what"]: row["which"] for row in table(text, "machine")}["torch"].startswith("2.")
     data = table(text, "data")
@@ -169,26 +158,25 @@ def test_the_studys_numbers_are_all_there(text):
     assert len(text.encode()) < 3_000_000
 
 
+def test_the_report_depends_on_what_the_page_reads():
+    """But for the study, which DVC would run for it: it is the output of another pipeline."""
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["report"]
+    named = {*stage["deps"], *(next(iter(entry)) for entry in stage["params"] if isinstance(entry, dict))}
+    read = {str(path) for path in vars(html).values() if isinstance(path, Path) and not path.is_absolute()}
+    assert read - named == {"reports/study.json"} and len(read) == 4
+    assert "reports/study.json" in (ROOT / "experiments/study/dvc.yaml").read_text()
+    elsewhere = {str(path) for path in READ}  # what the simulated machines are given beside code and runs
+    assert {path for path in named if not path.startswith(("replication", "runs"))} == elsewhere
+
+
 def test_the_committed_page_has_the_committed_study():
     """DVC does not know that the report reads reports/study.json (dvc.yaml says why)."""
     page = ROOT / "reports/index.html"
     if not page.exists():
-        pytest.skip("`make repro` writes it")
+        pytest.skip("`make repro` has not written it yet")
     found = study.training_table(json.loads((ROOT / html.STUDY).read_text()))
-    assert table(page.read_text(), found.name) == list(csv.DictReader(io.StringIO(found.csv()))), "run `make repro`"
-
-
-def test_a_table_downloads_all_digits_and_quotes():
-    rows = [Row(["a, b", Interval(0.5, 0.1, 1 / 3)]), Row(['"c"', None])]
-    lines = Table("t", "T", ["what", "x"], rows).csv().splitlines()
-    assert lines == ['what,x,"x, low","x, high"', '"a, b",0.5,0.1,0.3333333333333333', '"""c""",,,']
-    assert [shown(v) for v in (Interval(52.93, 52.8, 53.0), 1234567, 2e-8, 0.0, None)] == [
-        "52.9 [52.8, 53.0]",
-        "1,234,567",
-        "2.0e-08",
-        "0.000",
-        "–",
-    ]
+    rows = list(csv.DictReader(io.StringIO(found.csv())))
+    assert table(page.read_text(), found.name) == rows, "run `python -m dvc repro --single-item --force report`"
 
 
 @pytest.mark.skipif(shutil.which("tidy") is None, reason="tidy is not installed")
