@@ -51,7 +51,8 @@ def window_of(config: PretrainedConfig) -> int | None:
 
     A key of config.json that the model's class does not know is no window: its forward pass does not read it.
     """
-    return getattr(config, "sliding_window", None) if hasattr(type(config), "sliding_window") else None
+    slides = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    return getattr(config, "sliding_window", None) if slides or hasattr(type(config), "sliding_window") else None
 
 
 def cut_mask(masks: Tensor | dict[str, Tensor], query: int, live: int) -> Tensor | dict[str, Tensor]:

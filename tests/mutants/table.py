@@ -235,7 +235,7 @@ MUTANTS = [
     Mutant("an appended end stays", "data/template.py", "            ids = ids[:-1]", "            pass", "data/test_template.py"),
     Mutant("ids beyond the embedding are read", ENGINE, "if max(prompt) >= known:", "if max(prompt) > known:", "rollout/test_agreement.py"),
     Mutant("training mode for all", MODULE, "super().train(False)", "super().train(mode)", "training/test_module.py"),
-    Mutant("a window that the model does not read is cut", MASKS, ' if hasattr(type(config), "sliding_window") else None', "", "rollout/test_agreement.py"),
+    Mutant("a window that the model does not read is cut", MASKS, ' if slides or hasattr(type(config), "sliding_window") else None', "", "rollout/test_agreement.py"),
     Mutant("the layer's mask is not looked at", ALLOCATION, "bias = None if mask is None else mask_bias(mask, at)", "bias = None", T_ALLOCATION),
     Mutant("whole numbers pass as weights", "loading.py", "not in FLOATING:", "in ():", "test_loading.py"),
 ]  # fmt: skip
