@@ -48,7 +48,7 @@ status: $(STAMP) ## what `make repro` would run, and why
 	@$(RUN) replication.repro --dry
 
 test: $(STAMP) ## all tests
-	$(RUN) pytest -n 2 --dist loadfile
+	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP) ## lint, types, fast tests: minutes
 	$(RUN) ruff check .

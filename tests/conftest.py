@@ -9,11 +9,25 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel processes; threads that spin would starve them
 
+import signal
+
 import pytest
 import torch
 from small_models import small_model
 
 torch.set_num_threads(1)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # which nohup, or a shell's `&`, has the tests ignore
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+LONG = ("test_distributed", "test_breakages", "test_checkpoints", "test_benchmarks", "test_limits")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: with one process a file, a long one at the end would run alone."""
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture
