@@ -200,7 +200,7 @@ MUTANTS = [
     Mutant("weights of another policy resume", "evaluate.py", "for source in [*policy, *", "for source in [*", "evaluation/test_resume.py"),
     Mutant("the anatomy counts kept attempts as erased", "evaluation/anatomy.py", "*_, gone in attempts if gone)", "*_, gone in attempts if not gone)", "evaluation/test_anatomy.py"),
     Mutant("the AUC of a segment is of its erased attempts", "evaluation/anatomy.py", "            if not gone:\n", "            if gone:\n", "evaluation/test_anatomy.py"),
-    Mutant("a row of the paper that was not run is called reproduced", "reporting/paper.py", 'judged = MISSING if word == NOT_RUN else word.lower()', 'judged = "reproduced" if word == NOT_RUN else word.lower()', "reporting/test_paper.py"),
+    Mutant("a row of the paper that was not run is called reproduced", "reporting/paper.py", 'judged = MISSING if word == NOT_RUN else word.lower()', 'judged = "reproduced" if word == NOT_RUN else word.lower()', "reporting/test_paper_rows.py"),
     Mutant("erased tokens are free", "evaluation/samples.py", 'int(sample["tokens"] + sample["erased_tokens"])', 'int(sample["tokens"])', "evaluation/test_samples.py"),
     Mutant("at equal tokens as many samples", "compare.py", "int(budget / side.tokens + 1e-9)", "side.correct.shape[1]", "evaluation/test_compare.py"),
     Mutant("the gate asks for overlap", "gate/judge.py", 'row["low"] <= interval.mean <= row["high"]', 'row["low"] <= interval.high and interval.low <= row["high"]', "gate/test_gate.py"),
