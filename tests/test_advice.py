@@ -1,10 +1,7 @@
 """What messages tell a user to type works: the commands, flags, settings and make targets that they name are there."""
 
 import ast
-import contextlib
 import functools
-import importlib
-import io
 import re
 import shlex
 import sys
@@ -15,6 +12,7 @@ import yaml
 from commands import ROOT
 
 from replication import prepare
+from replication.__main__ import flags
 from replication.cli import check_start, data_of, load_run
 from replication.config import SECTIONS
 from replication.errors import UserError
@@ -46,14 +44,7 @@ SAID = [(path.name, text) for path in (ROOT / "replication").rglob("*.py") for t
 @functools.cache
 def flags_of(name):
     """The flags that `--help` of a command lists."""
-    said = io.StringIO()
-    before, sys.argv = sys.argv, [name, "--help"]
-    try:
-        with contextlib.redirect_stdout(said), pytest.raises(SystemExit):
-            importlib.import_module(f"replication.{name}").main()
-    finally:
-        sys.argv = before
-    return set(re.findall(r"--[\w.-]+", said.getvalue()))
+    return set(flags(name))
 
 
 def is_flag_of(flag, flags):
@@ -73,8 +64,8 @@ def test_every_command_that_a_message_names_takes_the_flags_beside_it():
 def test_every_flag_that_a_message_names_is_one_of_a_command():
     others = {"--single-item", "--wait-for-lock", "--version"}  # DVC's, and the console's
     every = set().union(*map(flags_of, COMMANDS)) | others
-    flags = re.compile(r"(?<![\w(-])--[a-z][\w-]*(?:\.\w+)*")  # none after a bracket: var(--ink) is a style's
-    named = {(file, flag) for file, text in SAID for flag in flags.findall(text)}
+    pattern = re.compile(r"(?<![\w(-])--[a-z][\w-]*(?:\.\w+)*")  # none after a bracket: var(--ink) is a style's
+    named = {(file, flag) for file, text in SAID for flag in pattern.findall(text)}
     assert len(named) > 40 and {(file, flag) for file, flag in named if not is_flag_of(flag, every)} == set()
 
 

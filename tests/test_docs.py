@@ -90,6 +90,11 @@ def test_the_readmes_numbers_are_the_metrics():
     assert f"erasing lifts {plain} to {erased} and temperature 0.3 lowers it to {cool}" in text
 
 
+def test_the_readmes_hundred_families_are_those_of_the_page():
+    count = int(re.search(r"Of \d+ families (\d+) work", (ROOT / "docs/models.md").read_text())[1])
+    assert "some hundred model families" in (ROOT / "README.md").read_text() and 95 <= count <= 105
+
+
 def test_the_readme_is_short():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 120 and len(text.split()) <= 1200
