@@ -262,8 +262,12 @@ def test_text_decides(gold: str, answer: str, verdict: Verdict) -> None:
 
 @pytest.mark.parametrize(("gold", "answer", "verdict"), _pairs(DECIDED_BY_MATHEMATICS), ids=_short)
 def test_mathematics_decides(gold: str, answer: str, verdict: Verdict) -> None:
+    before = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(0)  # as in a worker
-    assert decide(gold, answer) is verdict
+    try:
+        assert decide(gold, answer) is verdict
+    finally:
+        sys.set_int_max_str_digits(before)
 
 
 @pytest.mark.parametrize(
