@@ -156,8 +156,9 @@ def page(table: Table, ranges: dict[str, tuple[float, float]]) -> tuple[str, int
         *_, mode, metric = name.split("/")
         low, high = ranges.get(name, (-inf, inf))
         wrong = [f"outside: {run}" for run, mean in means.items() if not low <= mean <= high]
-        told_of = metric in DIFFERENCES and "@" not in mode and all(i.low < i.high for i in judged.values())
-        words = {verdict(i) for i in judged.values()} if told_of else set()
+        told_of = metric in DIFFERENCES and "@" not in mode and "average" not in name
+        reached = table.get(f"{name.removesuffix(metric)}avg", {})  # so that what it is a gain over has the rest
+        words = {verdict(i, room=1 - reached[run].mean + i.mean) for run, i in judged.items()} if told_of else set()
         wrong += [f"verdicts: {', '.join(sorted(words))}"] if len(words) > 1 else []
         red += bool(wrong)
         spread = [min(means.values(), default=nan), max(means.values(), default=nan)]

@@ -93,17 +93,20 @@ def seed_interval(values: np.ndarray) -> Interval:
     return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 
 
-def verdict(gain: Interval, margin: float = 0.02) -> str:
+def verdict(gain: Interval, margin: float = 0.02, room: float = 1.0) -> str:
     """What an interval says of a claim that something gains.
 
     Args:
         gain: of the measured gain.
         margin: the smallest gain that would matter.
+        room: the largest gain that is possible, 1 less the accuracy of what it is a gain over.
 
     Returns:
-        `not reproduced` where a gain of `margin` is ruled out, `reproduced` where the gain is above 0, or
-        `underpowered`; that too where nothing varies, which is evidence of nothing.
+        `out of reach` where a gain of `margin` is not possible, `not reproduced` where it is ruled out, `reproduced`
+        where the gain is above 0, or `underpowered`; that too where nothing varies, which is evidence of nothing.
     """
+    if room < margin:
+        return "out of reach"
     if gain.low == gain.high:
         return "underpowered"
     if gain.high < margin:

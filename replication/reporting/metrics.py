@@ -78,8 +78,9 @@ def model_metrics(arms: Sequence[Arm]) -> dict[str, Any]:
             best = best_baseline(arms, cell)
             if best is not None and is_ours(arm):
                 over = difference(arm, best, cell, cell)
-                entry["over_baseline"] = {**over._asdict(), "gain": verdict(over)}
-                if base := float(best.correct[cell].mean()):
+                base = float(best.correct[cell].mean())
+                entry["over_baseline"] = {**over._asdict(), "gain": verdict(over, room=1 - base)}
+                if base:
                     entry["gain_over_baseline"] = {key: value / base for key, value in over._asdict().items()}
             out.setdefault(arm.algorithm, {}).setdefault(benchmark, {})[mode] = entry
     for arm in arms:
@@ -120,7 +121,8 @@ def average_gain(arm: Arm, arms: Sequence[Arm]) -> dict[str, Any]:
         mean = float(np.mean([gain.mean for gain in gains]))
         half = float(np.sqrt(np.sum([((gain.high - gain.low) / 2) ** 2 for gain in gains])) / len(gains))
         over = Interval(mean, mean - half, mean + half)
-        out[mode] = {"over_baseline": {**over._asdict(), "gain": verdict(over)}}
-        if base := level[best.algorithm]:
+        base = level[best.algorithm]
+        out[mode] = {"over_baseline": {**over._asdict(), "gain": verdict(over, room=1 - base)}}
+        if base:
             out[mode]["gain_over_baseline"] = {key: value / base for key, value in over._asdict().items()}
     return out

@@ -100,6 +100,8 @@ def test_verdicts():
     assert verdict(Interval(0.0, -0.05, 0.05)) == "underpowered"
     assert verdict(Interval(0.002, 0.001, 0.003), 0.05) == "not reproduced"  # beyond 0, and a claimed 0.05 is ruled out
     assert verdict(Interval(0.0, 0.0, 0.0)) == "underpowered"  # nothing varied
+    assert verdict(Interval(0.0, -0.01, 0.03), room=0.015) == verdict(Interval(0, 0, 0), room=0.0) == "out of reach"
+    assert verdict(Interval(0.03, 0.01, 0.05), room=0.03) == "reproduced"
 
 
 def test_verdicts_on_a_reported_value():
