@@ -120,9 +120,10 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
     from replication.evaluation.run import chunks, sample_chunk
     from replication.evaluation.samples import to_line, write_samples
     from replication.grading.pool import Grader
-    from replication.loading import eos_ids, load_policy
+    from replication.loading import load_policy
     from replication.policy import base_policy, use_machine
     from replication.rollout.agreement import check_sampler
+    from replication.rollout.policy import Policy
 
     if checkpoint is not None and not Path(checkpoint).is_dir():
         raise UserError(f"--checkpoint {checkpoint}: there is no such folder; train it with {run.command('fit')}")
@@ -131,7 +132,8 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
     model, tokenizer = load_policy(path, revision, config.policy.dtype)
     model.to(use_machine(config.policy))
     asked = prompt_ids(tokenizer, next(iter(benchmarks.values()))[0].question, config.policy.thinking)
-    check_sampler(model, asked, eos_ids(model, tokenizer), tokenizer.pad_token_id)
+    policy = Policy.of(model, tokenizer, config.policy.thinking)
+    check_sampler(model, asked, policy.ends, tokenizer.pad_token_id)
     parts = chunks(benchmarks, config.rollout, config.evaluate)
     scratch = Path(".scratch/evaluate") / fingerprint(run, path, revision, benchmarks)
     chunks_file = scratch / "chunks.jsonl"
@@ -144,8 +146,7 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
         with bar:
             for index, part in enumerate(parts):
                 if index >= len(done):
-                    settings = config.rollout, config.erasure, config.evaluate, config.policy.thinking
-                    samples = sample_chunk(model, tokenizer, part, *settings, grader)
+                    samples = sample_chunk(policy, part, config.rollout, config.erasure, config.evaluate, grader)
                     line = "[" + ",".join(to_line(sample).rstrip("\n") for sample in samples) + "]\n"
                     with writing(chunks_file, GO_ON), chunks_file.open("a", encoding="utf-8") as file:
                         file.write(line)

@@ -129,13 +129,13 @@ def train(run: Run) -> tuple[Path, float]:
     from replication.data.template import check_lengths, prompt_ids
     from replication.loading import eos_ids, load_policy
     from replication.policy import base_policy, use_machine
-    from replication.rollout.engine import prompt_room
+    from replication.rollout.builtin.decoder import TorchEngine
     from replication.training.agreement import check_policy
 
     base, revision = base_policy(config.policy, run.model)
     use_machine(config.policy)
     policy, tokenizer = load_policy(base, revision, training_dtype(config.trainer))
-    check_lengths(tokenizer, [*problems, *validation], config.policy.thinking, prompt_room(policy, config.rollout))
+    check_lengths(tokenizer, [*problems, *validation], config.policy.thinking, TorchEngine(policy).room(config.rollout))
     prompt = prompt_ids(tokenizer, problems[0].question, config.policy.thinking)
     device = torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
     check_policy(policy.to(device), config, prompt, eos_ids(policy, tokenizer), tokenizer.pad_token_id)

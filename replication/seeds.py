@@ -35,17 +35,30 @@ def mix(state: Tensor) -> Tensor:
     return state ^ ((state >> 31) & ((1 << 33) - 1))
 
 
-def uniforms(key: Tensor, *position: Tensor) -> Tensor:
-    """Uniform numbers in [0, 1) as a function of a key and a position.
+def fold(key: Tensor, *position: Tensor) -> Tensor:
+    """A seed from a key and a position.
 
     Args:
         key: int64, one of `seed_for` a row.
-        position: int64 tensors that broadcast with the key, mixed in one after the other (segment, attempt, token).
+        position: int64 tensors that broadcast with the key, mixed in one after the other (segment, attempt).
 
     Returns:
-        float64 with 53 random bits, of the shape that all broadcast to.
+        int64 of the shape that all broadcast to.
     """
     state = mix(key)
     for part in position:
         state = mix(state ^ part)
-    return ((state >> 11) & ((1 << 53) - 1)).double() / (1 << 53)
+    return state
+
+
+def uniforms(seed: Tensor, place: Tensor) -> Tensor:
+    """Uniform numbers in [0, 1) as a function of a seed and a place.
+
+    Args:
+        seed: int64, of `fold`.
+        place: int64, broadcasts with the seed.
+
+    Returns:
+        float64 with 53 random bits, of the shape that both broadcast to.
+    """
+    return ((mix(seed ^ place) >> 11) & ((1 << 53) - 1)).double() / (1 << 53)

@@ -2,7 +2,7 @@
 
 import torch
 
-from replication.seeds import mix, seed_for, uniforms
+from replication.seeds import fold, mix, seed_for, uniforms
 
 
 def test_splitmix_equals_the_published_sequence():
@@ -23,8 +23,8 @@ def test_seed_depends_on_every_part_and_on_their_order():
 
 def test_uniforms_are_uniform_and_independent_of_each_other():
     key = torch.full((100_000,), seed_for("key"))
-    u = uniforms(key, torch.arange(100_000))
-    v = uniforms(key, torch.arange(100_000), torch.ones(100_000, dtype=torch.long))
+    u = uniforms(fold(key), torch.arange(100_000))
+    v = uniforms(fold(key, torch.arange(100_000)), torch.ones(100_000, dtype=torch.long))
     for x in (u, v):
         assert float(x.min()) >= 0 and float(x.max()) < 1
         assert abs(float(x.mean()) - 0.5) < 4 * 0.2887 / 100_000**0.5

@@ -16,7 +16,7 @@ import torch
 from replication.config import PolicyConfig
 from replication.errors import Parser, run_command
 from replication.policy import small_model, small_tokenizer
-from replication.rollout.cache import RowCache
+from replication.rollout.builtin.cache import RowCache
 from replication.rollout.masks import text_config
 
 

@@ -17,13 +17,13 @@ from torch import Tensor
 from experiments.decoding.peers import PLAIN, timed
 from experiments.training.clock import Clock
 from replication.config import ErasureConfig, RolloutConfig
-from replication.rollout import engine
-from replication.rollout.engine import Decoder, roll_out
+from replication.rollout.builtin.decoder import TorchEngine, TorchSession
+from replication.rollout.builtin.slots import Slots
+from replication.rollout.engine import roll_out, write
 from replication.rollout.judge import Judge
-from replication.rollout.slots import Slots
-from replication.rollout.state import State
+from replication.rollout.ledger import Ledger
 from replication.rollout.trace import Rollout
-from replication.rollout.uncertainty import segment_uncertainties
+from replication.rollout.uncertainty import MEASURES, segment_uncertainties
 
 Prompts = Sequence[Sequence[int]]
 ERASED = ErasureConfig(kappa=0.0, growth=0.3, cap=5)
@@ -35,22 +35,24 @@ NEVER = [-1]  # no token ends a completion, so that all runs have one length
 class Acceptor(Judge):
     """The engine without the code that judges: a finished segment is the start of the next."""
 
-    def close(self, rows: Tensor) -> None:
-        self.state.accept(rows, torch.full((len(rows),), torch.nan))
+    def close(self, rows: Tensor) -> Tensor:
+        self.ledger.accept(rows, torch.full((len(rows),), torch.nan))
+        return rows
 
 
 def sample(model: Any, prompts: Prompts, settings: RolloutConfig, erasure: ErasureConfig) -> Rollout:
     keys = torch.arange(len(prompts) * settings.group_size)
-    return roll_out(model, prompts, keys, settings, erasure, NEVER, 0)
+    return roll_out(TorchEngine(model), prompts, keys, settings, erasure, NEVER, 0)
 
 
-def decoder(model: Any, prompts: Prompts, settings: RolloutConfig, erasure: ErasureConfig) -> Decoder:
-    keys = torch.arange(len(prompts) * settings.group_size)
-    state = State(prompts, keys, settings, erasure.fraction, 0, torch.device("cpu"))
-    return Decoder(model, state, settings, NEVER, None)
+def judged(
+    model: Any, prompts: Prompts, settings: RolloutConfig, erasure: ErasureConfig, judge: type[Judge]
+) -> Rollout:
+    """A rollout whose segments another class judges."""
+    ledger = Ledger(prompts, torch.arange(len(prompts) * settings.group_size), settings, erasure.fraction, 0)
+    return write(TorchEngine(model), ledger, judge(ledger, erasure, None, None), settings, NEVER)
 
 
-@torch.inference_mode()
 def overhead_when_off(model: Any, prompts: Prompts, settings: RolloutConfig, rounds: int) -> tuple[float, float]:
     """Seconds with erasure off, and without its code path: the least of rounds that take turns.
 
@@ -58,10 +60,9 @@ def overhead_when_off(model: Any, prompts: Prompts, settings: RolloutConfig, rou
     """
     off, without = [], []
     for _ in range(rounds):
-        one, other = (decoder(model, prompts, settings, PLAIN) for _ in range(2))
-        off.append(timed(one.run, Judge(one.state, PLAIN, None, None))[0])
-        with mock.patch.object(engine, "token_entropy", lambda logp: logp[:, 0]):
-            without.append(timed(other.run, Acceptor(other.state, PLAIN, None, None))[0])
+        off.append(timed(judged, model, prompts, settings, PLAIN, Judge)[0])
+        with mock.patch.dict(MEASURES, {"entropy": lambda logp, token: logp[:, 0]}):
+            without.append(timed(judged, model, prompts, settings, PLAIN, Acceptor)[0])
     return min(off), min(without)
 
 
@@ -85,13 +86,12 @@ def per_regenerated_token(
     return 1e6 * (on - off) / (twice - once), 1e6 * (off - begun) / (once - first), busy
 
 
-@torch.inference_mode()
 def microseconds_by_part(
     model: Any, prompts: Prompts, settings: RolloutConfig, erasure: ErasureConfig
 ) -> dict[str, float]:
     """Of each token sampled: forward passes, judging, which completion takes which lane, and the rest."""
     clock = Clock()
-    places = [(Decoder, "_forward", "forward"), (Judge, "close", "judging"), (Slots, "front", "lanes")]
+    places = [(TorchSession, "_forward", "forward"), (Judge, "close", "judging"), (Slots, "front", "lanes")]
     with ExitStack() as patches:
         for owner, name, part in places:
             patches.enter_context(mock.patch.object(owner, name, clock.wrap(part, getattr(owner, name))))
@@ -106,21 +106,17 @@ def kv_bytes(model: Any, prompts: Prompts, settings: RolloutConfig, erasure: Era
 
     Beside these, moving rows holds a copy of one layer's keys or values of the rows that it moves, for that moment.
     """
-    one = decoder(model, prompts, settings, erasure)
     held = []
+    decode = TorchSession._decode
 
-    class Watch:
-        def sampled(self, rows: Tensor, tokens: Tensor) -> None:
-            caches = [one.slots.cache, *([one.slots.prompts] if one.slots.prompts else [])]
-            held.append(sum(x.numel() * x.element_size() for cache in caches for x in cache.tensors()))
+    def watched(session: TorchSession, rows: Tensor) -> Tensor:
+        whole = decode(session, rows)
+        caches = [session.slots.cache, *([session.slots.prompts] if session.slots.prompts else [])]
+        held.append(sum(x.numel() * x.element_size() for cache in caches for x in cache.tensors()))
+        return whole
 
-        def erased(self, rows: Tensor) -> None: ...
-
-        def accepted(self, rows: Tensor) -> None: ...
-
-    one.watcher = Watch()
-    with torch.inference_mode():
-        one.run(Judge(one.state, erasure, None, None))
+    with mock.patch.object(TorchSession, "_decode", watched):
+        sample(model, prompts, settings, erasure)
     return max(held)
 
 
@@ -160,14 +156,13 @@ class StartOver(Judge):
     piece = 8
 
     def uncertainty(self, rows: Tensor) -> Tensor:
-        state, rule = self.state, self.erasure
-        starts = torch.arange(0, state.tokens_at_most + 1, self.piece).expand(len(rows), -1)
+        ledger, rule = self.ledger, self.erasure
+        starts = torch.arange(0, ledger.tokens_at_most + 1, self.piece).expand(len(rows), -1)
         weights = rule.w_base, rule.w_max, rule.w_rise
         pieces = torch.full((len(rows),), starts.shape[1] - 1)
-        return segment_uncertainties(-state.logp[rows], starts, pieces, rule.window, *weights).amax(1)
+        return segment_uncertainties(-ledger.logp[rows], starts, pieces, rule.window, *weights).amax(1)
 
 
-@torch.inference_mode()
 def against_starting_over(
     model: Any, prompts: Prompts, settings: RolloutConfig, share: float, tries: int, rounds: int
 ) -> dict[str, float]:
@@ -183,8 +178,7 @@ def against_starting_over(
     for _ in range(rounds):
         seconds, done = timed(sample, model, prompts, settings, rule)
         spent.append(seconds)
-        one = decoder(model, prompts, whole, rule)
-        seconds, whole_done = timed(one.run, StartOver(one.state, rule, None, None))
+        seconds, whole_done = timed(judged, model, prompts, whole, rule, StartOver)
         again.append(seconds)
     return {
         "seconds": min(spent),

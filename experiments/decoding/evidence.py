@@ -26,6 +26,7 @@ from replication.evaluation.metrics import majority_at_k, pass_at_k
 from replication.evaluation.run import mean_uncertainty, uncertainties
 from replication.evaluation.statistics import bootstrap
 from replication.loading import load_policy
+from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.rollout.trace import Rollout
 from replication.rollout.uncertainty import segment_uncertainties
@@ -57,7 +58,7 @@ def sample(model: Any, family: Family, erasure: ErasureConfig, temperature: floa
         lanes=rows,
     )
     keys = torch.tensor([seed_for(0, "evidence", q.name, i) for q in family.questions for i in range(GROUP)])
-    return roll_out(model, [q.prompt for q in family.questions], keys, settings, erasure, family.ends, 0)
+    return roll_out(TorchEngine(model), [q.prompt for q in family.questions], keys, settings, erasure, family.ends, 0)
 
 
 def at_budget(values: np.ndarray, tokens: float, budget: int) -> np.ndarray | None:
@@ -92,7 +93,7 @@ def first_fault_auc(done: Rollout, family: Family, erasure: ErasureConfig) -> li
     faults = torch.stack([(differs & (segment_of == i)).any(1) for i in range(n)], 1)  # [R, N]
     before = faults.long().cumsum(1) - faults.long()
     present = (torch.arange(n) < done.segments[:, None]) & (before == 0)
-    h = done.entropy if erasure.uncertainty == "entropy" else -done.logp
+    h = done.uncertainty(erasure.uncertainty)
     u = segment_uncertainties(
         h, done.start, done.segments, erasure.window, erasure.w_base, erasure.w_max, erasure.w_rise
     )

@@ -17,6 +17,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 from replication.config import ErasureConfig, RolloutConfig
+from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.rollout.trace import Rollout
 
@@ -44,7 +45,7 @@ def engine(
     """Seconds, and the completions; `rows` at once, one completion a prompt, at most `cap` tokens, in segments of
     eight."""
     settings = RolloutConfig(group_size=1, segments=cap // 8, segment_tokens=8, max_rows=rows)
-    return timed(roll_out, model, prompts, torch.arange(len(prompts)), settings, erasure, [eos], 0)
+    return timed(roll_out, TorchEngine(model), prompts, torch.arange(len(prompts)), settings, erasure, [eos], 0)
 
 
 class _AtLength(StoppingCriteria):

@@ -34,14 +34,13 @@ from replication.config import Config
 from replication.data.prepared import read_benchmarks
 from replication.data.sources import Problem
 from replication.data.tasks import TASKS
-from replication.data.template import prompt_ids
 from replication.errors import Parser, run_command
 from replication.evaluation.diagnostics import group_auc
 from replication.evaluation.metrics import majority_at_k, pass_at_k
 from replication.evaluation.samples import Sample
-from replication.loading import eos_ids, load_policy
+from replication.loading import load_policy
 from replication.policy import use_machine
-from replication.rollout.engine import roll_out
+from replication.rollout.policy import Policy
 from replication.rollout.uncertainty import segment_uncertainties
 from replication.seeds import seed_for
 
@@ -129,12 +128,11 @@ def auc(policy: Any, tokenizer: Any, config: Config, problems: Sequence[Problem]
     Right is the worked solution, token for token: in these tasks there is one.
     """
     g, task = 16, TASKS[config.data.task]
-    prompts = [prompt_ids(tokenizer, p.question) for p in problems]
     solutions = [tokenizer(task.solution(p.question, 0.0, random.Random(0))).input_ids for p in problems]
-    keys = torch.tensor([seed_for(seed, "auc", p.id, i) for p in problems for i in range(g)])
+    keys = [seed_for(seed, "auc", p.id, i) for p in problems for i in range(g)]
     rollout = replace(config.rollout, group_size=g, max_rows=g * len(problems))
     plain = replace(config.erasure, fraction=0.0)
-    done = roll_out(policy, prompts, keys, rollout, plain, eos_ids(policy, tokenizer), tokenizer.pad_token_id)
+    done = Policy.of(policy, tokenizer).roll_out(problems, keys, rollout, plain)
     n, t = done.erasures.shape[1], done.tokens.shape[1]
     right = torch.full((len(problems), t), tokenizer.eos_token_id)
     for row, ids in enumerate(solutions):
@@ -146,7 +144,7 @@ def auc(policy: Any, tokenizer: Any, config: Config, problems: Sequence[Problem]
     present = (torch.arange(n) < done.segments[:, None]) & (before == 0)
     out: dict[str, list[Any]] = {}
     for reading in ("surprisal", "entropy"):
-        h, e = done.entropy if reading == "entropy" else -done.logp, config.erasure
+        h, e = done.uncertainty(reading), config.erasure
         u = segment_uncertainties(h, done.start, done.segments, e.window, e.w_base, e.w_max, e.w_rise)
         found = [group_auc(u[:, i].view(-1, g), faults[:, i].view(-1, g), present[:, i].view(-1, g)) for i in range(n)]
         out[reading] = [None if value != value else round(value, 4) for value in found]

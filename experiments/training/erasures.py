@@ -14,12 +14,11 @@ import torch
 
 from experiments.training.plan import settings
 from replication.data import recurrence
-from replication.data.template import prompt_ids
 from replication.errors import Parser, run_command
-from replication.loading import eos_ids, load_policy
+from replication.loading import load_policy
 from replication.planning.plan import AGAIN
 from replication.policy import use_machine
-from replication.rollout.engine import roll_out
+from replication.rollout.policy import Policy
 from replication.seeds import seed_for
 
 POLICIES = "runs/warmstart/tiny", "runs/train/tiny/e3rl/0"
@@ -31,10 +30,9 @@ def shares(folder: str) -> list[float]:
     config = settings("tiny")
     use_machine(config.policy)
     model, tokenizer = load_policy(folder)
-    prompts = [prompt_ids(tokenizer, p.question) for p in recurrence.problems(PROBLEMS, seed=5, steps=8)]
-    keys = torch.tensor([seed_for(0, "erasures", i) for i in range(PROBLEMS * config.rollout.group_size)])
-    ends, pad = eos_ids(model, tokenizer), tokenizer.pad_token_id
-    done = roll_out(model, prompts, keys, config.rollout, config.erasure, ends, pad)
+    keys = [seed_for(0, "erasures", i) for i in range(PROBLEMS * config.rollout.group_size)]
+    problems = recurrence.problems(PROBLEMS, seed=5, steps=8)
+    done = Policy.of(model, tokenizer).roll_out(problems, keys, config.rollout, config.erasure)
     spent = done.erasures[torch.arange(done.erasures.shape[1]) < done.segments[:, None]]
     return [float((spent > i).float().mean()) for i in range(len(AGAIN))]
 

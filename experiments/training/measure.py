@@ -20,9 +20,9 @@ from replication.data import recurrence
 from replication.data.module import ProblemModule
 from replication.data.sources import Problem
 from replication.data.template import prompt_ids
-from replication.rollout.cache import RowCache
-from replication.rollout.engine import Decoder, roll_out
-from replication.rollout.state import RUNNING, State
+from replication.rollout.builtin.cache import RowCache
+from replication.rollout.builtin.decoder import TorchSession
+from replication.rollout.policy import Policy
 from replication.rollout.trace import Rollout
 from replication.training.accumulate import optimizer_step
 from replication.training.logprobs import completion_logp
@@ -59,7 +59,7 @@ def step(config: Config, policy: Any, tokenizer: Any) -> dict[str, float]:
     """One training step through Lightning: bytes of each part, and the peaks of its rollout and its update."""
     found: dict[str, float] = {}
     caches: list[int] = []
-    release = RowCache.release
+    release, sample = RowCache.release, Policy.roll_out
 
     def note(cache: RowCache) -> None:
         caches.append(nbytes(cache.tensors()))
@@ -67,7 +67,7 @@ def step(config: Config, policy: Any, tokenizer: Any) -> dict[str, float]:
 
     def rollout(*args: Any) -> Any:
         with mock.patch.object(RowCache, "release", note), allocations() as seen:
-            done = roll_out(*args)
+            done = sample(*args)
         found["KV cache"], found["rollout, peak"] = sum(sorted(caches)[-2:]), seen.peak  # the rows', a prompts'
         return done
 
@@ -82,7 +82,7 @@ def step(config: Config, policy: Any, tokenizer: Any) -> dict[str, float]:
         return loss
 
     with ExitStack() as patches:
-        patches.enter_context(mock.patch("replication.training.sampler.roll_out", rollout))
+        patches.enter_context(mock.patch.object(Policy, "roll_out", rollout))
         patches.enter_context(mock.patch("replication.training.module.optimizer_step", update))
         run_steps(config, policy, tokenizer)
     return found
@@ -99,17 +99,17 @@ def seconds(config: Config, policy: Any, tokenizer: Any) -> tuple[float, float, 
             start = time.process_time()
             done = work(*args)
             times[name] = time.process_time() - start
-            if name == "_roll_out":
+            if name == "roll_out":
                 rollouts.append(done)
             return done
 
         return wrapped
 
     with ExitStack() as patches:
-        for owner, name in ((E3RLModule, "training_step"), (Sampler, "step"), (Sampler, "_roll_out")):
+        for owner, name in ((E3RLModule, "training_step"), (Sampler, "step"), (Policy, "roll_out")):
             patches.enter_context(mock.patch.object(owner, name, timed(name, getattr(owner, name))))
         run_steps(config, policy, tokenizer)
-    return times["_roll_out"], times["training_step"] - times["step"], rollouts[-1].row_steps, rollouts[-1].steps
+    return times["roll_out"], times["training_step"] - times["step"], rollouts[-1].row_steps, rollouts[-1].steps
 
 
 def problems_of(config: Config) -> list[Problem]:
@@ -126,7 +126,7 @@ def run_steps(config: Config, policy: Any, tokenizer: Any) -> None:
     t, problems = config.train, problems_of(config)
     if config.trainer.gradient_checkpointing:
         policy.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    with tempfile.TemporaryDirectory() as folder, mock.patch("replication.training.sampler.eos_ids", lambda *_: NEVER):
+    with tempfile.TemporaryDirectory() as folder, mock.patch("replication.rollout.policy.eos_ids", lambda *_: NEVER):
         module = E3RLModule(config, policy.train(), tokenizer, problems, seed=0)
         stream = ProblemModule(len(problems), t.steps, t.prompts, t.minibatches, 0)
         build_trainer(config, Path(folder), lambda: None).fit(module, stream)
@@ -185,14 +185,15 @@ def training_logits(rows: int, longest: int, vocabulary: int) -> int:
 def rollout_logits(config: Config, rows: int, vocabulary: int) -> int:
     """Peak of drawing the tokens of a segment, the model's part left out."""
     prompts = [[1]] * (rows // config.rollout.group_size)
-    state = State(prompts, torch.arange(rows), config.rollout, 1.0, 0, torch.device("cpu"))
-    state.phase[:] = RUNNING
     model = SimpleNamespace(
+        device=torch.device("cpu"),
         config=SimpleNamespace(
             get_text_config=lambda decoder: SimpleNamespace(num_hidden_layers=1, _attn_implementation="sdpa")
-        )
+        ),
     )
-    decoder = Decoder(model, state, config.rollout, NEVER, None)
-    with mock.patch.object(Decoder, "_forward", lambda *_: torch.randn(rows, vocabulary)), allocations() as seen:
-        decoder._decode(torch.arange(rows))
+    session = TorchSession(model, prompts, config.rollout, NEVER, ["entropy"], None)
+    session.ask(torch.arange(rows), torch.zeros(rows, dtype=torch.long), torch.arange(rows))
+    forward = mock.patch.object(TorchSession, "_forward", lambda *_: torch.randn(rows, vocabulary))
+    with torch.inference_mode(), forward, allocations() as seen:
+        session._decode(torch.arange(rows))
     return seen.peak

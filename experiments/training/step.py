@@ -33,6 +33,7 @@ from replication.config import Config
 from replication.data.template import INSTRUCTION, prompt_ids
 from replication.errors import Parser, UserError, run_command
 from replication.loading import load_policy
+from replication.rollout.policy import Policy
 from replication.training.module import E3RLModule
 from replication.training.sampler import Sampler
 
@@ -75,7 +76,7 @@ def longest(config: Config) -> int:
 def ours(config: Config, policy: Any, tokenizer: Any) -> dict[str, Any]:
     """Steps through Lightning, by the code that `fit` runs: seconds by step and part, tokens, losses."""
     clock, tokens, losses = Clock(), [], []
-    roll_out, grade, step = Sampler._roll_out, Sampler._grade, E3RLModule.training_step
+    roll_out, grade, step = Policy.roll_out, Sampler._grade, E3RLModule.training_step
 
     def sample(*args: Any) -> Any:
         done = roll_out(*args)
@@ -93,7 +94,7 @@ def ours(config: Config, policy: Any, tokenizer: Any) -> dict[str, Any]:
         clock.tick()
 
     parts = [
-        (Sampler, "_roll_out", "rollout", sample),
+        (Policy, "roll_out", "rollout", sample),
         (Sampler, "_grade", "grading", parity),
         (E3RLModule, "forward", "forward", E3RLModule.forward),
         (E3RLModule, "manual_backward", "backward", E3RLModule.manual_backward),

@@ -11,6 +11,7 @@ from torch import Tensor
 from replication.config import ErasureConfig, RolloutConfig
 from replication.decoding.sample import check_group
 from replication.errors import UserError
+from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.seeds import seed_for
 
@@ -96,6 +97,6 @@ def erasable(
     ends = config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
     pad = config.pad_token_id if config.pad_token_id is not None else (ends or [0])[0]
-    done = roll_out(model, prompts, torch.tensor(keys), rollout, erasure, ends, pad)
+    done = roll_out(TorchEngine(model), prompts, torch.tensor(keys), rollout, erasure, ends, pad)
     longest = min(new, int(done.length.max()))
     return torch.cat([input_ids, done.tokens[:, :longest]], dim=1)

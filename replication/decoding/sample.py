@@ -10,8 +10,9 @@ from replication.config import ErasureConfig, RolloutConfig
 from replication.data.template import encode
 from replication.errors import UserError
 from replication.loading import eos_ids
+from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
-from replication.rollout.judge import Watcher
+from replication.rollout.protocol import Watcher
 from replication.rollout.trace import Rollout
 from replication.seeds import seed_for
 
@@ -62,4 +63,5 @@ def generate(
     ids = encode(tokenizer, prompt, thinking)
     keys = torch.tensor([seed_for(seed, "generate", prompt, member) for member in range(rollout.group_size)])
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return roll_out(model.eval(), [ids], keys, rollout, erasure, eos_ids(model, tokenizer), pad, watcher=watcher)
+    ends = eos_ids(model, tokenizer)
+    return roll_out(TorchEngine(model.eval()), [ids], keys, rollout, erasure, ends, pad, watcher=watcher)

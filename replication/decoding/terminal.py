@@ -12,7 +12,7 @@ STRUCK, PLAIN = "\x1b[9;2m", "\x1b[0m"
 
 
 class Terminal:
-    """Shows one row of a rollout (a `rollout.judge.Watcher`).
+    """Shows one row of a rollout (a `rollout.protocol.Watcher`).
 
     In a terminal a segment is printed token by token, and struck through where it stands once it is erased, as far as
     it has not scrolled off the screen. Elsewhere (a file, a pipe) a segment is printed when it is judged, erased ones

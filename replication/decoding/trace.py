@@ -40,20 +40,23 @@ def segments(done: Rollout, row: int, tokenizer: Any, uncertainty: str) -> list[
         done: a finished rollout.
         row: of the completion.
         tokenizer: turns ids into texts, one by one.
-        uncertainty: `surprisal` or `entropy`, what H_t is.
+        uncertainty: what H_t is, a name of `uncertainty.MEASURES`.
     """
 
-    def tokens(ids: Sequence[int], logp: Sequence[float], entropy: Sequence[float]) -> list[Token]:
+    def tokens(ids: Sequence[int], h: Sequence[float], logp: Sequence[float]) -> list[Token]:
         texts = [tokenizer.decode([i]) for i in ids]
-        h = entropy if uncertainty == "entropy" else [-p for p in logp]
         return [Token(*values) for values in zip(texts, h, logp, strict=True)]
 
     found: list[list[Try]] = [[] for _ in range(int(done.segments[row]))]
     for a in done.attempts:
         if a.row == row:
-            found[a.segment].append(Try(tokens(a.tokens, a.logp, a.entropy), a.u, a.theta, erased=True))
+            found[a.segment].append(
+                Try(tokens(a.tokens, a.uncertainty(uncertainty), a.logp), a.u, a.theta, erased=True)
+            )
     for n, tries in enumerate(found):
         span = slice(int(done.start[row, n]), int(done.start[row, n + 1]))
-        kept = tokens(*(column[row, span].tolist() for column in (done.tokens, done.logp, done.entropy)))
+        kept = tokens(
+            *(column[row, span].tolist() for column in (done.tokens, done.uncertainty(uncertainty), done.logp))
+        )
         tries.append(Try(kept, float(done.u[row, n]), float(done.theta[row, n]), erased=False))
     return found

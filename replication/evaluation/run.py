@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
 from replication.config import ErasureConfig, EvaluateConfig, RolloutConfig
 from replication.data.sources import Problem
-from replication.data.template import prompt_ids
 from replication.evaluation.anatomy import attempts_of
 from replication.evaluation.samples import Sample
 from replication.grading.pool import Grader
-from replication.loading import eos_ids
-from replication.rollout.engine import roll_out
+from replication.rollout.policy import Policy
 from replication.rollout.trace import Rollout
 from replication.rollout.uncertainty import segment_uncertainties
 from replication.seeds import seed_for
@@ -23,9 +20,10 @@ from replication.seeds import seed_for
 
 def uncertainties(done: Rollout, erasure: ErasureConfig) -> torch.Tensor:
     """[R, N] U of the kept segments, in nats, by the settings of the erasure, whether or not it erased."""
-    h = done.entropy if erasure.uncertainty == "entropy" else -done.logp
     weights = erasure.w_base, erasure.w_max, erasure.w_rise
-    return segment_uncertainties(h, done.start, done.segments, erasure.window, *weights)
+    return segment_uncertainties(
+        done.uncertainty(erasure.uncertainty), done.start, done.segments, erasure.window, *weights
+    )
 
 
 def mean_uncertainty(u: torch.Tensor) -> list[float]:
@@ -63,13 +61,11 @@ def chunks(
 
 
 def sample_chunk(
-    model: Any,
-    tokenizer: Any,
+    policy: Policy,
     chunk: Chunk,
     rollout: RolloutConfig,
     erasure: ErasureConfig,
     settings: EvaluateConfig,
-    thinking: bool,
     grader: Grader,
 ) -> list[Sample]:
     """Sample and grade one chunk; a problem's samples stand together, in order.
@@ -88,19 +84,9 @@ def sample_chunk(
         top_k=settings.top_k,
         top_p=settings.top_p,
     )
-    prompts = [prompt_ids(tokenizer, p.question, thinking) for p in problems]
     keys = [seed_for(settings.seed, "evaluate", chunk.benchmark, p.id, i) for p in problems for i in range(k)]
-    done = roll_out(
-        model,
-        prompts,
-        torch.tensor(keys),
-        sampling,
-        replace(erasure, fraction=1.0 if erases else 0.0),
-        eos_ids(model, tokenizer),
-        tokenizer.pad_token_id,
-    )
-    ids = [row[:end] for row, end in zip(done.tokens.tolist(), done.length.tolist(), strict=True)]
-    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    done = policy.roll_out(problems, keys, sampling, replace(erasure, fraction=1.0 if erases else 0.0))
+    texts = policy.texts(done)
     owner = [p for p in problems for _ in range(k)]
     golds = [p.final_answer for p in owner]
     graded = grader.grade_many(list(zip(golds, texts, strict=True)), [p.tolerance for p in owner])
@@ -124,7 +110,7 @@ def sample_chunk(
             attempts=attempts[row],
             ended=bool(done.ended[row]),
             text=texts[row],
-            token_ids=ids[row],
+            token_ids=done.tokens[row, : int(done.length[row])].tolist(),
         )
         for row, item in enumerate(graded)
     ]

@@ -15,7 +15,8 @@ from replication.credit.allocation import answer_attention
 from replication.planning.pace import Pace
 from replication.planning.plan import Plan
 from replication.planning.sizes import random_model
-from replication.rollout.engine import prompt_room, roll_out
+from replication.rollout.builtin.decoder import TorchEngine
+from replication.rollout.engine import roll_out
 from replication.training.logprobs import completion_logp
 from replication.training.machine import training_dtype
 
@@ -60,12 +61,13 @@ def decoding_pass(p: Plan, model: Any) -> float:
     the rows, the lanes and the erasures that the run's settings make of random weights, prefill left out."""
     rollout, g = p.config.rollout, p.config.rollout.group_size
     settings = replace(rollout, segments=3, segment_tokens=min(rollout.segment_tokens, PIECE))
+    engine = TorchEngine(model)
     middle = p.prompt + (p.longest - 3 * settings.segment_tokens) // 2
-    prompts = [[1] * max(1, min(middle, prompt_room(model, settings)))] * max(1, p.in_flight // g)
+    prompts = [[1] * max(1, min(middle, engine.room(settings)))] * max(1, p.in_flight // g)
     spent, count = 0.0, 0
     while spent < TOGETHER:
         passes = Passes()
-        roll_out(model, prompts, torch.arange(len(prompts) * g), settings, p.config.erasure, NEVER, 0, watcher=passes)
+        roll_out(engine, prompts, torch.arange(len(prompts) * g), settings, p.config.erasure, NEVER, 0, watcher=passes)
         spent, count = spent + passes.ended - passes.began, count + passes.count
     return spent / count
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from replication.config import ErasureConfig, RolloutConfig
 from replication.errors import UserError, is_out_of_memory
-from replication.rollout.engine import prompt_room, roll_out
+from replication.rollout.builtin.decoder import TorchEngine
+from replication.rollout.engine import roll_out
 from replication.rollout.masks import text_config, window_of
 from replication.rollout.sampling import tempered_logp
 from replication.rollout.trace import Rollout
@@ -50,7 +51,7 @@ def check_sampler(model: Any, prompt: Sequence[int], ends: Sequence[int], pad_id
         )
     with naming(model, "rolled out"), in_float32(model):
         prompts = probes(model, prompt)
-        done = roll_out(model, prompts, torch.arange(4), ROLLOUT, ERASURE, ends, pad_id)
+        done = roll_out(TorchEngine(model), prompts, torch.arange(4), ROLLOUT, ERASURE, ends, pad_id)
         plain = torch.cat([plain_logp(model, done, row) for row in range(len(done.tokens))])
     difference = float((done.logp[done.mask] - plain).abs().max())
     if not difference <= LIMIT:
@@ -64,7 +65,7 @@ def check_sampler(model: Any, prompt: Sequence[int], ends: Sequence[int], pad_id
 
 def probes(model: Any, prompt: Sequence[int]) -> list[list[int]]:
     """The prompt and half of it: cut to be short, or repeated to reach beyond the model's sliding window."""
-    room = prompt_room(model, ROLLOUT)
+    room = TorchEngine(model).room(ROLLOUT)
     window = window_of(text_config(model)) or 0
     size = window + 8 if 0 < window <= WINDOW else min(LONGEST, len(prompt))
     whole = (list(prompt) * -(-size // len(prompt)))[: max(1, min(size, room))]

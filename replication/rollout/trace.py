@@ -20,9 +20,13 @@ class Attempt(NamedTuple):
     start: int  # tokens of the completion before it
     tokens: list[int]
     logp: list[float]  # of each token when it was sampled, in nats
-    entropy: list[float]  # of the policy at each token, in nats
+    measured: dict[str, list[float]]  # measure -> of each token, in nats
     u: float  # nats
     theta: float  # nats
+
+    def uncertainty(self, measure: str) -> list[float]:
+        """H_t of each token by the name of `uncertainty.MEASURES`, in nats."""
+        return [-p for p in self.logp] if measure == "surprisal" else self.measured[measure]
 
 
 @dataclass
@@ -33,7 +37,7 @@ class Rollout:
     prompts: list[list[int]]  # P
     tokens: Tensor  # [R, T] ids
     logp: Tensor  # [R, T] log-probability of each token when it was sampled, at the sampling temperature, in nats
-    entropy: Tensor  # [R, T] of the policy at the training temperature, in nats
+    measured: dict[str, Tensor]  # measure -> [R, T], at the sampling temperature, in nats; `entropy` among them
     length: Tensor  # [R] tokens
     ended: Tensor  # [R] boolean: ended by itself, not cut off
     erasable: Tensor  # [R] boolean: rolled out with erasure
@@ -46,6 +50,10 @@ class Rollout:
     attempts: list[Attempt]
     steps: int = 0  # forward passes
     row_steps: int = 0  # tokens sampled, erased ones included
+
+    def uncertainty(self, measure: str) -> Tensor:
+        """[R, T] H_t of each token by the name of `uncertainty.MEASURES`, in nats."""
+        return -self.logp if measure == "surprisal" else self.measured[measure]
 
     @property
     def mask(self) -> Tensor:
@@ -82,6 +90,7 @@ class Rollout:
         return dataclasses.replace(
             self,
             prompts=[self.prompts[group] for group in groups],
+            measured={name: h[index] for name, h in self.measured.items()},
             attempts=[a._replace(row=place[a.row]) for a in self.attempts if a.row in place],
             **tensors,
         )
@@ -98,6 +107,7 @@ class Rollout:
         return cls(
             group_size=parts[0].group_size,
             prompts=[prompt for part in parts for prompt in part.prompts],
+            measured={name: torch.cat([part.measured[name] for part in parts]) for name in parts[0].measured},
             attempts=[
                 a._replace(row=a.row + at) for at, part in zip(offsets, parts, strict=True) for a in part.attempts
             ],

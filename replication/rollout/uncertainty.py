@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,13 @@ def token_surprisal(logp: Tensor, token: Tensor) -> Tensor:
         [...] surprisals, in nats.
     """
     return -logp.gather(-1, token[..., None]).squeeze(-1)
+
+
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "surprisal": token_surprisal,
+    "entropy": lambda logp, token: token_entropy(logp),
+}
+"""H_t by name, of [..., V] log-probabilities and [...] tokens: the values of `erasure.uncertainty`"""
 
 
 def moving_average(h: Tensor, window: int) -> Tensor:

@@ -14,12 +14,11 @@ from torch import Tensor
 from replication.config import Config, ErasureConfig
 from replication.data.prepared import read_manifest
 from replication.data.sources import Problem
-from replication.data.template import prompt_ids
 from replication.errors import UserError
-from replication.loading import eos_ids, load_policy
+from replication.loading import load_policy
 from replication.outputs import ELSEWHERE, EXPORT_MARK, output_folder
 from replication.policy import save_policy
-from replication.rollout.engine import roll_out
+from replication.rollout.policy import Policy
 from replication.seeds import seed_for
 from replication.training.batch import Sequences, sequences
 from replication.training.card import model_card
@@ -84,10 +83,10 @@ def own_completions(policy: Any, tokenizer: Any, problems: Sequence[Problem], co
     """A short plain completion of each problem by the policy, the same each time."""
     tokens = min(TOKENS, config.rollout.segments * config.rollout.segment_tokens)
     settings = replace(config.rollout, group_size=1, cool_fraction=0.0, segments=1, segment_tokens=tokens)
-    prompts = [prompt_ids(tokenizer, problem.question, config.policy.thinking) for problem in problems]
-    keys = torch.tensor([seed_for(seed, "export", problem.id) for problem in problems])
-    ends, pad = eos_ids(policy, tokenizer), tokenizer.pad_token_id
-    return sequences(roll_out(policy, prompts, keys, settings, ErasureConfig(fraction=0.0), ends, pad), pad)
+    keys = [seed_for(seed, "export", problem.id) for problem in problems]
+    writer = Policy.of(policy, tokenizer, config.policy.thinking)
+    done = writer.roll_out(problems, keys, settings, ErasureConfig(fraction=0.0))
+    return sequences(done, tokenizer.pad_token_id)
 
 
 @torch.no_grad()

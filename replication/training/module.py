@@ -19,6 +19,7 @@ from replication.grading.pool import Grader
 from replication.grading.rates import check_rates
 from replication.objectives.normalise import loss_weights
 from replication.objectives.objective import token_loss
+from replication.rollout.policy import Policy
 from replication.rollout.threshold import running_baseline
 from replication.rollout.trace import Rollout
 from replication.training.accumulate import optimizer_step
@@ -58,7 +59,8 @@ class E3RLModule(L.LightningModule):
         self.reference = copy.deepcopy(policy).requires_grad_(False) if config.objective.kl else None
         self.grader = Grader.of(config.grading)
         self.metrics = StepMetrics()
-        self.sampler = Sampler(config, policy, tokenizer, problems, heldout, seed, self.grader, self.metrics)
+        writer = Policy.of(policy, tokenizer, config.policy.thinking)
+        self.sampler = Sampler(config, writer, problems, heldout, seed, self.grader, self.metrics)
         self.head_calls = 1  # of each micro-batch's forward pass: the same number on every process
         self.running: Tensor | None = None  # [N] running baseline of the erasure, in nats
         self.history: list[dict[str, float]] = []  # one row a step; saved with the checkpoint

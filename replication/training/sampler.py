@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from replication.config import Config, ErasureConfig, RolloutConfig
+from replication.config import Config
 from replication.data.sources import Problem
-from replication.data.template import prompt_ids
 from replication.grading.pool import Grader
 from replication.grading.verdict import Verdict
-from replication.loading import eos_ids
-from replication.rollout.engine import roll_out
+from replication.rollout.policy import Policy
 from replication.rollout.trace import Rollout
 from replication.seeds import seed_for
 from replication.training.metrics import StepMetrics
@@ -27,8 +24,7 @@ class Sampler:
     member) alone, where a slot is a place among the step's problems."""
 
     config: Config
-    policy: Any
-    tokenizer: Any
+    policy: Policy
     problems: Sequence[Problem]
     heldout: Sequence[Problem]
     seed: int
@@ -79,7 +75,7 @@ class Sampler:
             for slot, problem in zip(slots, problems, strict=True)
             for member in range(config.rollout.group_size)
         ]
-        rollout = self._roll_out(problems, keys, config.rollout, config.erasure, running)
+        rollout = self.policy.roll_out(problems, keys, config.rollout, config.erasure, running)
         self.metrics.add_total("generated_tokens", rollout.row_steps)
         self.metrics.add_total("groups", len(problems))
         return rollout, self._grade(rollout, problems)
@@ -91,32 +87,16 @@ class Sampler:
             self.config.rollout, group_size=k, cool_fraction=0.0, max_rows=max(k, self.config.rollout.max_rows)
         )
         keys = [seed_for(self.seed, "validate", problem.id, i) for problem in problems for i in range(k)]
-        done = self._roll_out(problems, keys, rollout, replace(self.config.erasure, fraction=0.0), None)
+        done = self.policy.roll_out(problems, keys, rollout, replace(self.config.erasure, fraction=0.0))
         correct = self._grade(done, problems, "heldout_")
         self.metrics.add("heldout", correct.sum(), correct.numel())
-
-    def _roll_out(
-        self,
-        problems: Sequence[Problem],
-        keys: list[int],
-        rollout: RolloutConfig,
-        erasure: ErasureConfig,
-        running: Tensor | None,
-    ) -> Rollout:
-        prompts = [prompt_ids(self.tokenizer, p.question, self.config.policy.thinking) for p in problems]
-        ends, pad = eos_ids(self.policy, self.tokenizer), self.tokenizer.pad_token_id
-        return roll_out(self.policy, prompts, torch.tensor(keys), rollout, erasure, ends, pad, running)
 
     def _grade(self, rollout: Rollout, problems: Sequence[Problem], prefix: str = "") -> Tensor:
         """[P, G] verdicts: 1 where the boxed answer equals the reference."""
         g = rollout.group_size
-        texts = self.tokenizer.batch_decode(
-            [ids[:end] for ids, end in zip(rollout.tokens.tolist(), rollout.length.tolist(), strict=True)],
-            skip_special_tokens=True,
-        )
         golds = [p.final_answer for p in problems for _ in range(g)]
         tolerances = [p.tolerance for p in problems for _ in range(g)]
-        graded = self.grader.grade_many(list(zip(golds, texts, strict=True)), tolerances)
+        graded = self.grader.grade_many(list(zip(golds, self.policy.texts(rollout), strict=True)), tolerances)
         for verdict in (Verdict.NO_ANSWER, Verdict.TIMED_OUT):
             hits = sum(item.verdict == verdict for item in graded)
             self.metrics.add(f"verdict/{prefix}{verdict.value.replace(' ', '_')}", hits, len(graded))

@@ -15,7 +15,7 @@ def rollout() -> Rollout:
         prompts=[[5]],
         tokens=torch.zeros(3, 4, dtype=torch.long),
         logp=torch.zeros(3, 4),
-        entropy=torch.zeros(3, 4),
+        measured={},
         length=torch.tensor([4, 4, 2]),
         ended=torch.tensor([True, True, True]),
         erasable=torch.tensor([True, False, True]),

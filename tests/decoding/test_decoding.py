@@ -20,6 +20,7 @@ from replication.decoding.terminal import STRUCK, Terminal
 from replication.decoding.trace import Token, Try, completion, segments
 from replication.errors import UserError
 from replication.policy import small_model, small_tokenizer
+from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.seeds import seed_for
 
@@ -161,7 +162,9 @@ def test_segments_hold_every_attempt_in_order(policy):
         for tries in found:
             assert all(t.u > t.theta and t.erased for t in tries[:-1]) and not tries[-1].erased
     entropies = segments(done, 0, policy[1], "entropy")[0][-1].tokens
-    assert [t.uncertainty for t in entropies] == pytest.approx(done.entropy[0, : len(entropies)].tolist())
+    assert [t.uncertainty for t in entropies] == pytest.approx(
+        done.uncertainty("entropy")[0, : len(entropies)].tolist()
+    )
 
 
 def member():
@@ -206,7 +209,9 @@ def test_transformers_generate_takes_it_as_a_decoding_method(policy):
     )
     keys = torch.tensor([seed_for(4, "generate", *prompt, "again", 0, i) for prompt in prompts for i in range(3)])
     rollout = RolloutConfig(group_size=3, segments=4, segment_tokens=5, temperature=0.8, max_rows=6)
-    want = roll_out(model, prompts, keys, rollout, ERASURE, [tokenizer.eos_token_id], tokenizer.pad_token_id)
+    want = roll_out(
+        TorchEngine(model), prompts, keys, rollout, ERASURE, [tokenizer.eos_token_id], tokenizer.pad_token_id
+    )
     assert want.attempts and out.shape[1] == width + min(18, int(want.length.max()))
     assert torch.equal(out[:, :width], ids.repeat_interleave(3, 0))
     assert torch.equal(out[:, width:], want.tokens[:, : out.shape[1] - width])
@@ -248,7 +253,7 @@ def test_transformers_generate_passes_top_k_and_top_p_on(policy):
     rollout = RolloutConfig(group_size=3, segments=2, segment_tokens=5, max_rows=3, top_k=6, top_p=0.7)
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     want, free = (
-        roll_out(model, ids.tolist(), keys, r, ERASURE, [eos], pad)
+        roll_out(TorchEngine(model), ids.tolist(), keys, r, ERASURE, [eos], pad)
         for r in (rollout, replace(rollout, top_k=0, top_p=1.0))
     )
     width = out.shape[1] - ids.shape[1]

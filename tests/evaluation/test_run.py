@@ -12,6 +12,7 @@ from replication.evaluate import algorithm_and_seed
 from replication.evaluation.run import chunks, sample_chunk
 from replication.grading.pool import Grader
 from replication.policy import small_model, small_tokenizer
+from replication.rollout.policy import Policy
 
 SIZE = PolicyConfig(hidden_size=32, layers=2, heads=4, kv_heads=2, ffn_size=48)
 ROLLOUT = RolloutConfig(group_size=2, segments=3, segment_tokens=4, max_rows=8)
@@ -21,17 +22,13 @@ PROBLEMS = [Problem("a", "34:+", "77"), Problem("b", "12:+-", "03")]
 @pytest.fixture(scope="module")
 def sampled():
     tokenizer = small_tokenizer()
-    policy = small_model(SIZE, tokenizer, 0)
+    policy = Policy.of(small_model(SIZE, tokenizer, 0), tokenizer)
     with Grader() as grader:
 
         def sample(rollout, settings):
             erasure = ErasureConfig()
             parts = chunks({"heldout": PROBLEMS}, rollout, settings)
-            return [
-                s
-                for part in parts
-                for s in sample_chunk(policy, tokenizer, part, rollout, erasure, settings, False, grader)
-            ]
+            return [s for part in parts for s in sample_chunk(policy, part, rollout, erasure, settings, grader)]
 
         yield sample
 

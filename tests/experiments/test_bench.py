@@ -27,10 +27,9 @@ def test_the_peers_sample_completions_of_the_same_lengths(model):
 
 
 def test_the_engine_without_erasing_samples_the_same(model):
-    one, other = (erasing.decoder(model, PROMPTS, SETTINGS, peers.PLAIN) for _ in range(2))
-    with torch.no_grad():
-        off = one.run(erasing.Judge(one.state, peers.PLAIN, None, None))
-        without = other.run(erasing.Acceptor(other.state, peers.PLAIN, None, None))
+    off, without = (
+        erasing.judged(model, PROMPTS, SETTINGS, peers.PLAIN, judge) for judge in (erasing.Judge, erasing.Acceptor)
+    )
     assert torch.equal(off.tokens, without.tokens) and torch.equal(off.start, without.start)
 
 

@@ -226,12 +226,9 @@ def test_auc_is_of_the_first_wrong_segment(model, monkeypatch):
         segment_of=torch.tensor([[0, 0, 1, 1]]).expand(16, 4),
         segments=torch.full((16,), 2),
         start=torch.tensor([[0, 2, 4]]).expand(16, 3),
-        logp=-surprise,
-        entropy=-surprise,
+        uncertainty={"surprisal": surprise, "entropy": -surprise}.get,
     )
-    monkeypatch.setattr(infer, "roll_out", lambda *_: done)
-    monkeypatch.setattr(infer, "prompt_ids", lambda *_: [3])
-    monkeypatch.setattr(infer, "eos_ids", lambda *_: [1])
+    monkeypatch.setattr(infer.Policy, "of", lambda *_: SimpleNamespace(roll_out=lambda *_: done))
     tokenizer = lambda text: SimpleNamespace(input_ids=solution)  # noqa: E731
     tokenizer.eos_token_id, tokenizer.pad_token_id = 1, 0
     config = Config(erasure=ErasureConfig(w_max=0.0, w_rise=0.0))

@@ -22,7 +22,8 @@ from replication.grading.verdict import Verdict
 from replication.reporting.metrics import model_metrics
 from replication.reporting.results import read_arm
 from replication.rollout import judge
-from replication.training import module, sampler
+from replication.rollout.policy import Policy
+from replication.training import module
 
 ROOT = Path(__file__).parents[2]
 MACHINE = "mkl"  # of experiments.machines: matrix products without newer instructions
@@ -127,16 +128,16 @@ def test_an_evaluation_at_another_temperature(place, monkeypatch):
 
 
 def test_rollouts_at_another_temperature(place, monkeypatch):
-    roll_out = sampler.roll_out
+    roll_out = Policy.roll_out
 
-    def cooler(model, prompts, keys, rollout, *rest, **kwargs):
+    def cooler(self, problems, keys, rollout, *rest):
         rollout.temperature, before = 0.9, rollout.temperature
         try:
-            return roll_out(model, prompts, keys, rollout, *rest, **kwargs)
+            return roll_out(self, problems, keys, rollout, *rest)
         finally:
             rollout.temperature = before
 
-    monkeypatch.setattr(sampler, "roll_out", cooler)
+    monkeypatch.setattr(Policy, "roll_out", cooler)
     train("grpo", "--train.steps", "2", "--train.max_mismatch", "9")
     assert row("grpo", "rollouts", "mismatch", "training") in caught("tiny", "grpo", training_alone("grpo"))
 

@@ -61,7 +61,7 @@ def test_activations_are_what_lives_between_forward_and_backward(strategy, preci
 
 def test_keys_and_values_under_autocast(policy):
     """Keys pass through a float32 norm or rotation, values do not: 4 and 2 bytes."""
-    from replication.rollout.cache import RowCache
+    from replication.rollout.builtin.cache import RowCache
 
     config = settings("tiny", "--trainer.precision bf16")
     p = Plan(config, sizes_of(config.policy), 12)

@@ -98,7 +98,7 @@ def test_a_timed_pass_is_one_of_the_rollouts(monkeypatch):
     p = paper("tiny", SMALL)
     now = iter(range(1000))
 
-    def roll_out(model, prompts, keys, rollout, erasure, ends, pad, watcher):
+    def roll_out(engine, prompts, keys, rollout, erasure, ends, pad, watcher):
         assert len(keys) == 16 and {len(prompt) for prompt in prompts} == {12 + (54 - 18) // 2}
         assert rollout.segments == 3 and erasure is p.config.erasure
         for _ in range(41):

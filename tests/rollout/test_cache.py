@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from small_models import FAMILIES, SIZE, small_model
 
 from replication.errors import UserError
-from replication.rollout.cache import RowCache
+from replication.rollout.builtin.cache import RowCache
 from replication.rollout.masks import refuse_unsupported
 
 CAPACITY = 24

@@ -12,13 +12,14 @@ from small_models import FAMILIES, small_model
 
 from replication.config import ErasureConfig, RolloutConfig
 from replication.errors import UserError
-from replication.rollout.cache import RowCache
+from replication.rollout.builtin.cache import RowCache
+from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.rollout.judge import Judge
 from replication.rollout.threshold import frequency_penalty, group_baseline, history_modulation
 from replication.rollout.trace import Rollout
 from replication.rollout.uncertainty import segment_uncertainty
-from replication.seeds import seed_for, uniforms
+from replication.seeds import fold, seed_for, uniforms
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
 ROLLOUT = RolloutConfig(group_size=4, segments=4, segment_tokens=5, max_rows=8, temperature=0.8)
@@ -31,7 +32,7 @@ def keys(prompts, size=4, seed=0):
 
 
 def run(model, prompts=PROMPTS, rollout=ROLLOUT, erasure=PLAIN, eos=(1,), **kwargs):
-    return roll_out(model, prompts, keys(prompts, rollout.group_size, **kwargs), rollout, erasure, eos, 0)
+    return roll_out(TorchEngine(model), prompts, keys(prompts, rollout.group_size, **kwargs), rollout, erasure, eos, 0)
 
 
 def reference(model, prompt, key, rollout, eos):
@@ -41,7 +42,8 @@ def reference(model, prompt, key, rollout, eos):
         with torch.no_grad():
             logits = model(torch.tensor([ids])).logits[0, -1]
         p = torch.softmax(logits / rollout.temperature, 0).double()
-        u = uniforms(key[None], *(torch.tensor([x]) for x in (t // rollout.segment_tokens, 0, t)))
+        seed = fold(key[None], torch.tensor([t // rollout.segment_tokens]), torch.tensor([0]))
+        u = uniforms(seed, torch.tensor([t]))
         token = int((p.cumsum(0) <= u * p.sum()).sum())
         logps.append(math.log(p[token]))
         ids.append(token)
@@ -98,7 +100,7 @@ def test_nothing_of_an_erased_attempt_is_left_behind_a_completion(erased):
         [max((a.start + len(a.tokens) for a in erased.attempts if a.row == r), default=0) for r in range(12)]
     )
     assert (reach > erased.length).any()
-    for part in (erased.tokens, erased.logp, erased.entropy):
+    for part in (erased.tokens, erased.logp, erased.uncertainty("entropy")):
         assert (part[~erased.mask] == 0).all()
 
 
@@ -317,7 +319,7 @@ def test_a_fixed_threshold_waits_for_nobody(model):
 def test_a_running_baseline_is_used_where_it_is_known(model):
     settings = ErasureConfig(baseline="running", history=0.0, growth=0.0, cap=3, window=3)
     running = torch.tensor([4.0, 4.5, torch.nan, 5.0])
-    done = roll_out(model, PROMPTS, keys(PROMPTS), ROLLOUT, settings, (1,), 0, running)
+    done = roll_out(TorchEngine(model), PROMPTS, keys(PROMPTS), ROLLOUT, settings, (1,), 0, running)
     assert {a.segment for a in done.attempts} >= {0, 1, 2}
     for a in done.attempts:
         group = [v for (r, n), v in first_attempts(done).items() if n == 2 and r // 4 == a.row // 4]
@@ -357,7 +359,7 @@ def test_cool_members_are_drawn_cooler_and_scored_at_the_temperature(model):
     want = logp[2:-1].gather(1, torch.tensor(ids[3:])[:, None]).squeeze(1)
     torch.testing.assert_close(done.logp[row, : len(want)], want, atol=1e-5, rtol=1e-5)
     entropy = -(logp.exp() * logp).sum(-1)[2:-1]
-    torch.testing.assert_close(done.entropy[row, : len(want)], entropy, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(done.uncertainty("entropy")[row, : len(want)], entropy, atol=1e-5, rtol=1e-5)
 
 
 def test_groups_can_be_picked_and_put_together(erased):
@@ -377,7 +379,7 @@ def test_the_entropy_reading_judges_by_entropies(model):
     for row in range(12):
         for n in range(int(done.segments[row])):
             span = done.start[row, n][None], done.start[row, n + 1][None]
-            want = segment_uncertainty(done.entropy[row][None], *span, 3, 1.0, 0.5, 0.5)
+            want = segment_uncertainty(done.uncertainty("entropy")[row][None], *span, 3, 1.0, 0.5, 0.5)
             assert float(done.u[row, n]) == pytest.approx(float(want), rel=1e-5)
 
 
@@ -393,7 +395,8 @@ def test_segments_of_uneven_length():
     both = Rollout(
         group_size=2,
         prompts=[[5]],
-        **{name: torch.zeros(2, 7) for name in ("tokens", "logp", "entropy")},
+        **{name: torch.zeros(2, 7) for name in ("tokens", "logp")},
+        measured={},
         length=torch.tensor([6, 3]),
         **{name: torch.tensor([True, False]) for name in ("ended", "erasable")},
         start=torch.tensor([[0, 1, 5, 6], [0, 3, 0, 0]]),

@@ -8,6 +8,7 @@ from small_models import small_model
 
 from replication.config import ErasureConfig, RolloutConfig
 from replication.policy import small_tokenizer
+from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.training.samples import COLUMNS, as_markdown, sample_rows
 
@@ -16,7 +17,7 @@ def test_rows_show_what_was_erased_where_it_stood():
     tokenizer = small_tokenizer()
     rollout = RolloutConfig(group_size=3, segments=2, segment_tokens=3, max_rows=6)
     erasure = ErasureConfig(baseline="fixed", level=1e-6, cap=1)  # each first attempt
-    done = roll_out(small_model(), [[5, 6], [7]], torch.arange(6), rollout, erasure, [1], 0)
+    done = roll_out(TorchEngine(small_model()), [[5, 6], [7]], torch.arange(6), rollout, erasure, [1], 0)
     rows = sample_rows(4, done, torch.tensor([[1.0, 0, 0], [1, 0, 0]]), tokenizer)
     assert len(rows) == 4 and [row[3] for row in rows] == [True, False, False, True]
     for index, (step, prompt, text, _, tokens, erased) in enumerate(rows):

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from replication.config import ErasureConfig, PolicyConfig, RolloutConfig
 from replication.credit.allocation import answer_attention
 from replication.errors import run_command
+from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.training.batch import sequences
 from replication.training.export import sample_logp
@@ -96,12 +97,16 @@ def test_rollouts_and_attention_do_not_see_that_there_are_adapters():
     prompts = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
 
     def look():
-        done = roll_out(model, prompts, torch.arange(9), settings, ErasureConfig(kappa=-1.0, cap=2), [1], 0)
+        done = roll_out(
+            TorchEngine(model), prompts, torch.arange(9), settings, ErasureConfig(kappa=-1.0, cap=2), [1], 0
+        )
         seqs = sequences(done, 0)
         with torch.no_grad():
             return done, sample_logp(model, seqs, 1.0), answer_attention(model, seqs.ids, seqs.at[:, 0], seqs.size)
 
-    plain = roll_out(small_model(), prompts, torch.arange(9), settings, ErasureConfig(kappa=-1.0, cap=2), [1], 0)
+    plain = roll_out(
+        TorchEngine(small_model()), prompts, torch.arange(9), settings, ErasureConfig(kappa=-1.0, cap=2), [1], 0
+    )
     before = look()
     merge_adapters(model)
     after = look()

@@ -8,6 +8,7 @@ from small_models import small_model
 
 from replication.config import Config, CreditConfig, ErasureConfig, ObjectiveConfig, RolloutConfig, TrainConfig
 from replication.credit.assign import assign_credit
+from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.training.batch import sequences
 from replication.training.module import E3RLModule
@@ -31,7 +32,7 @@ def module(aggregate="row_mean", **credit) -> E3RLModule:
         objective=ObjectiveConfig(aggregate=aggregate),
         train=TrainConfig(prompts=2, minibatches=2, micro_rows=2),
     )
-    made = E3RLModule(config, small_model(), SimpleNamespace(pad_token_id=0), [], 0)
+    made = E3RLModule(config, small_model(), SimpleNamespace(pad_token_id=0, eos_token_id=1), [], 0)
     made._trainer = SimpleNamespace(strategy=OneProcess(), world_size=1)
     return made
 
@@ -39,7 +40,7 @@ def module(aggregate="row_mean", **credit) -> E3RLModule:
 @pytest.fixture(scope="module")
 def rollout(model):
     erasure = ErasureConfig(fraction=0.67, kappa=-1.0, cap=2)
-    return roll_out(model, PROMPTS, torch.arange(6), ROLLOUT, erasure, [1], 0)
+    return roll_out(TorchEngine(model), PROMPTS, torch.arange(6), ROLLOUT, erasure, [1], 0)
 
 
 @pytest.mark.parametrize("aggregate", ["row_mean", "token_mean", "row_sum"])

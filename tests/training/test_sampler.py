@@ -7,6 +7,7 @@ import torch
 
 from replication.config import Config, ErasureConfig, RolloutConfig, TrainConfig
 from replication.data.sources import Problem
+from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.training import sampler as module
 from replication.training.metrics import StepMetrics
@@ -21,17 +22,14 @@ def asked(monkeypatch):
     """A sampler whose engine only notes what it is asked for, and whose every group is silent."""
     calls = []
 
-    def noted(policy, prompts, keys, rollout, erasure, ends, pad, running):
-        calls.append(SimpleNamespace(prompts=prompts, keys=keys.tolist(), rollout=rollout, erasure=erasure))
-        return SimpleNamespace(row_steps=1, group_size=rollout.group_size, groups=len(prompts))
+    def noted(problems, keys, rollout, erasure, running=None):
+        questions = [int(problem.question) for problem in problems]
+        calls.append(SimpleNamespace(questions=questions, keys=keys, rollout=rollout, erasure=erasure))
+        return SimpleNamespace(row_steps=1, group_size=rollout.group_size, groups=len(problems))
 
-    monkeypatch.setattr(module, "roll_out", noted)
-    monkeypatch.setattr(module, "prompt_ids", lambda tokenizer, question, thinking: [int(question)])
-    monkeypatch.setattr(module, "eos_ids", lambda policy, tokenizer: [1])
     monkeypatch.setattr(module.Rollout, "concatenate", lambda both: SimpleNamespace(pick=lambda order: both[0]))
     config = Config(rollout=RolloutConfig(group_size=2, cool_fraction=0.5), train=TrainConfig(validate_samples=3))
-    policy, tokenizer = SimpleNamespace(eval=lambda: None, train=lambda: None), SimpleNamespace(pad_token_id=0)
-    out = Sampler(config, policy, tokenizer, PROBLEMS, (), 3, None, StepMetrics())
+    out = Sampler(config, SimpleNamespace(roll_out=noted), PROBLEMS, (), 3, None, StepMetrics())
     out.metrics.add_rollout = lambda done, correct: None
     out._grade = lambda rollout, problems, prefix="": torch.zeros(len(problems), rollout.group_size)
     out.calls = calls
@@ -56,7 +54,7 @@ def test_random_numbers_differ_by_step_slot_problem_and_member(asked):
 def test_each_refill_draws_another_problem(asked):
     asked.config.train.refills = 3
     asked.step(0, [4, 5], [7, 8], None)
-    tries = [tuple(prompt[0] for prompt in call.prompts) for call in asked.calls]
+    tries = [tuple(call.questions) for call in asked.calls]
     assert len(tries) == 4 and tries[0] == (7, 8) and len(set(tries)) == 4
     assert all(one != other for one, other in tries)  # the slots draw apart
 
@@ -73,7 +71,7 @@ def test_validation_is_plain_at_the_temperature_and_always_the_same(asked):
 def test_refills_replace_the_silent_slots_only(model):
     """Slots 7, 8, 9 with verdicts 11, 10, 00: 7 and 9 draw again and get 00, 01; then 7 alone, which gets 11."""
     settings = RolloutConfig(group_size=2, segments=3, segment_tokens=4)
-    rollout = roll_out(model, PROMPTS, torch.arange(6), settings, ErasureConfig(cap=2), [1], 0)
+    rollout = roll_out(TorchEngine(model), PROMPTS, torch.arange(6), settings, ErasureConfig(cap=2), [1], 0)
     asked, calls, first = [[7, 8, 9], [7, 9], [7]], [], []
     verdicts = [[[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]], [[1.0, 1.0]]]
     groups = [[0, 1, 2], [1, 0], [2]]  # of the fixture, told apart by their prompts
@@ -86,7 +84,6 @@ def test_refills_replace_the_silent_slots_only(model):
     sampler = Sampler(
         config=Config(train=TrainConfig(refills=2)),
         policy=None,
-        tokenizer=None,
         problems=range(50),
         heldout=(),
         seed=3,

@@ -11,6 +11,7 @@ from replication.config import Config, CreditConfig, ErasureConfig, ObjectiveCon
 from replication.credit.assign import assign_credit
 from replication.data.module import problems_of, share
 from replication.objectives.objective import TokenLoss
+from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.training.accumulate import optimizer_step
 from replication.training.batch import MicroBatch, idle, micro_batches, sequences
@@ -24,7 +25,7 @@ PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
 @pytest.fixture(scope="module")
 def rollout(model):
     settings = RolloutConfig(group_size=2, segments=3, segment_tokens=4, temperature=0.7)
-    return roll_out(model, PROMPTS, torch.arange(6), settings, ErasureConfig(cap=2), [1], 0)
+    return roll_out(TorchEngine(model), PROMPTS, torch.arange(6), settings, ErasureConfig(cap=2), [1], 0)
 
 
 def test_training_log_probabilities_are_the_samplers(model, rollout):
@@ -32,7 +33,7 @@ def test_training_log_probabilities_are_the_samplers(model, rollout):
     logp, entropy = completion_logp(model, seqs.ids, seqs.at, seqs.tokens, 0.7)
     m = seqs.token_mask
     torch.testing.assert_close(logp[m], seqs.old_logp[m], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(entropy[m], rollout.entropy[:, : m.shape[1]][m], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(entropy[m], rollout.uncertainty("entropy")[:, : m.shape[1]][m], atol=1e-5, rtol=1e-5)
 
 
 def test_sequences_hold_the_sampled_ids_in_place(rollout):
@@ -47,7 +48,7 @@ def test_sequences_hold_the_sampled_ids_in_place(rollout):
 def test_erased_attempts_get_rows_of_their_own(model):
     """Prompt, the kept tokens before the attempt, the attempt; only the last is scored, as the sampler scored it."""
     settings = RolloutConfig(group_size=2, segments=3, segment_tokens=4, temperature=0.7)
-    done = roll_out(model, PROMPTS, torch.arange(6), settings, ErasureConfig(kappa=-1.0, cap=2), [1], 0)
+    done = roll_out(TorchEngine(model), PROMPTS, torch.arange(6), settings, ErasureConfig(kappa=-1.0, cap=2), [1], 0)
     seqs = sequences(done, 0, attempts=True)
     assert len(seqs.ids) == 6 + len(done.attempts) and any(a.start for a in done.attempts)
     assert seqs.erased.tolist() == [False] * 6 + [True] * len(done.attempts)
@@ -139,7 +140,7 @@ ALONE = SimpleNamespace(reduce=lambda tensor, reduce_op: tensor, root_device="cp
 def module(**sections) -> E3RLModule:
     rollout = RolloutConfig(group_size=2, segments=3, segment_tokens=4, temperature=0.7)
     config = Config(rollout=rollout, **{"train": TrainConfig(prompts=3, minibatches=3, micro_rows=2), **sections})
-    made = E3RLModule(config, small_model(), SimpleNamespace(pad_token_id=0), [], 0)
+    made = E3RLModule(config, small_model(), SimpleNamespace(pad_token_id=0, eos_token_id=1), [], 0)
     made._trainer = SimpleNamespace(strategy=ALONE, world_size=1, loggers=[])
     return made
 

@@ -12,14 +12,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from replication.rollout.cache import RowCache
-from replication.rollout.state import DONE, RUNNING, State
+from replication.rollout.builtin.cache import RowCache
+from replication.rollout.builtin.rows import DONE, RUNNING, Rows
 
 Prefill = Callable[[RowCache, Tensor, Tensor], object]  # cache, [p, q] positions, [p, q] ids
 
 
 class Slots:
-    """The KV cache of a rollout and the completions in it.
+    """The KV cache of a session and the completions in it.
 
     Args:
         state: the completions.
@@ -28,7 +28,7 @@ class Slots:
         prefill: runs the model over prompts, into a cache.
     """
 
-    def __init__(self, state: State, cache: RowCache, lanes: int, prefill: Prefill):
+    def __init__(self, state: Rows, cache: RowCache, lanes: int, prefill: Prefill):
         self.state, self.cache, self.lanes, self.prefill = state, cache, lanes, prefill
         self.holder = torch.full((cache.rows,), -1, device=state.phase.device)  # [S] completion, -1 for none
         self.admitted = 0  # completions begun so far
@@ -40,7 +40,7 @@ class Slots:
         """Fill the front slots with completions that can go on; returns those [r], by slot."""
         running = self._running()
         count = int(running.sum())
-        if self.admitted < self.state.rows and count < self.lanes:
+        if self.admitted < self.state.count and count < self.lanes:
             self._admit(self.lanes - count)
             running = self._running()
             count = int(running.sum())
@@ -73,7 +73,7 @@ class Slots:
         state = self.state
         free = self._free().nonzero().squeeze(1)[:wanted]
         first = self.admitted
-        last = min(first + len(free), state.rows)
+        last = min(first + len(free), state.count)
         self.admitted = last
         while first < last:  # the members of a group prefilled before, then the groups that are new
             if first >= self.prefilled * state.group_size:

@@ -1,0 +1,53 @@
+"""Who writes: an engine and a tokenizer, with what both say of prompts and of ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from replication.config import ErasureConfig, RolloutConfig
+from replication.data.sources import Problem
+from replication.data.template import prompt_ids
+from replication.loading import eos_ids
+from replication.rollout.builtin.decoder import TorchEngine
+from replication.rollout.engine import roll_out
+from replication.rollout.protocol import Engine
+from replication.rollout.trace import Rollout
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What completions of problems are sampled from."""
+
+    engine: Engine
+    tokenizer: Any
+    ends: Sequence[int]  # ids that end a completion
+    thinking: bool = False  # Qwen3's thinking mode, where the chat template knows it
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any, thinking: bool = False) -> Policy:
+        """A transformers causal LM, on the embedded engine."""
+        return cls(TorchEngine(model), tokenizer, eos_ids(model, tokenizer), thinking)
+
+    def roll_out(
+        self,
+        problems: Sequence[Problem],
+        keys: Sequence[int],
+        rollout: RolloutConfig,
+        erasure: ErasureConfig,
+        running: Tensor | None = None,
+    ) -> Rollout:
+        """A group of completions for every problem; as `engine.roll_out`, where `keys` are explained."""
+        prompts = [prompt_ids(self.tokenizer, problem.question, self.thinking) for problem in problems]
+        pad = self.tokenizer.pad_token_id
+        return roll_out(self.engine, prompts, torch.tensor(keys), rollout, erasure, self.ends, pad, running)
+
+    def texts(self, done: Rollout) -> list[str]:
+        """Each completion's text, without special tokens."""
+        ids = [row[:end] for row, end in zip(done.tokens.tolist(), done.length.tolist(), strict=True)]
+        texts: list[str] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return texts
