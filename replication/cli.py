@@ -15,6 +15,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -265,6 +266,11 @@ def data_of(run: Run, needed: str = "train.jsonl") -> Path:
 
 def check_start(run: Run) -> None:
     """Raise a `UserError` where there is no policy to start from, or an `OSError` where its weights cannot be read."""
+    if run.config.rollout.engine == "vllm" and find_spec("vllm") is None:
+        raise UserError(
+            "rollout.engine = vllm needs vLLM: `pip install '.[vllm]'` beside a GPU, `make vllm` without one, or "
+            "--rollout.engine torch"
+        )
     pretrained, checkpoint = run.config.policy.pretrained, run.options.get("checkpoint")
     warmstart = Path("runs/warmstart") / run.model
     if not (pretrained or checkpoint or warmstart.is_dir()):

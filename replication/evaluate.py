@@ -5,6 +5,7 @@ Killed at any moment, the same command goes on from the last chunk of problems t
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -132,7 +133,9 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
     model, tokenizer = load_policy(path, revision, config.policy.dtype)
     model.to(use_machine(config.policy))
     asked = prompt_ids(tokenizer, next(iter(benchmarks.values()))[0].question, config.policy.thinking)
-    policy = Policy.of(model, tokenizer, config.policy.thinking)
+    every = [problem for problems in benchmarks.values() for problem in problems]
+    most = dataclasses.replace(config.rollout, max_rows=max(config.rollout.max_rows, config.evaluate.samples))
+    policy = Policy.of(model, tokenizer, config.policy.thinking, most, every)
     check_sampler(model, asked, policy.ends, tokenizer.pad_token_id)
     parts = chunks(benchmarks, config.rollout, config.evaluate)
     scratch = Path(".scratch/evaluate") / fingerprint(run, path, revision, benchmarks)

@@ -12,6 +12,12 @@ from replication.errors import require, require_count
 class RolloutConfig:
     """How completions are sampled (method.md section 1)."""
 
+    engine: Literal["torch", "vllm"] = "torch"
+    """What makes the tokens: the embedded engine, or vLLM (docs/engines.md)"""
+    reproducible: bool = True
+    """With vllm: a seed a segment, so that a completion does not depend on what else is sampled; costs time"""
+    gpu_share: float = 0.3
+    """With vllm: share of each GPU's memory that is its own"""
     group_size: int = 16
     """G, completions a prompt"""
     temperature: float = 1.0
@@ -41,6 +47,7 @@ class RolloutConfig:
         require_count("rollout", self, "lanes", "top_k", least=0)
         for key in ("temperature", "cool_temperature"):
             require(getattr(self, key) > 0, f"rollout.{key}", getattr(self, key), "a positive number")
+        require(0 < self.gpu_share < 1, "rollout.gpu_share", self.gpu_share, "between 0 and 1")
         require(0 <= self.cool_fraction <= 1, "rollout.cool_fraction", self.cool_fraction, "between 0 and 1")
         require(self.max_rows >= self.group_size, "rollout.max_rows", self.max_rows, "at least rollout.group_size")
         require(0 < self.top_p <= 1, "rollout.top_p", self.top_p, "above 0 and at most 1")

@@ -10,8 +10,8 @@ from replication.config import ErasureConfig, RolloutConfig
 from replication.data.template import encode
 from replication.errors import UserError
 from replication.loading import eos_ids
-from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
+from replication.rollout.engines import build_engine
 from replication.rollout.protocol import Watcher
 from replication.rollout.trace import Rollout
 from replication.seeds import seed_for
@@ -64,4 +64,5 @@ def generate(
     keys = torch.tensor([seed_for(seed, "generate", prompt, member) for member in range(rollout.group_size)])
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     ends = eos_ids(model, tokenizer)
-    return roll_out(TorchEngine(model.eval()), [ids], keys, rollout, erasure, ends, pad, watcher=watcher)
+    engine = build_engine(model.eval(), rollout, lambda: len(ids))
+    return roll_out(engine, [ids], keys, rollout, erasure, ends, pad, watcher=watcher)

@@ -15,6 +15,7 @@ from replication.data.template import prompt_ids
 from replication.loading import eos_ids
 from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
+from replication.rollout.engines import build_engine
 from replication.rollout.protocol import Engine
 from replication.rollout.trace import Rollout
 
@@ -29,9 +30,28 @@ class Policy:
     thinking: bool = False  # Qwen3's thinking mode, where the chat template knows it
 
     @classmethod
-    def of(cls, model: Any, tokenizer: Any, thinking: bool = False) -> Policy:
-        """A transformers causal LM, on the embedded engine."""
-        return cls(TorchEngine(model), tokenizer, eos_ids(model, tokenizer), thinking)
+    def of(
+        cls,
+        model: Any,
+        tokenizer: Any,
+        thinking: bool = False,
+        rollout: RolloutConfig | None = None,
+        problems: Sequence[Problem] = (),
+    ) -> Policy:
+        """A transformers causal LM, on the engine that the settings name; the embedded one without any.
+
+        Args:
+            model, tokenizer: what samples.
+            thinking: Qwen3's thinking mode, where the chat template knows it.
+            rollout: the settings.
+            problems: all that will be sampled from; vLLM is made for the longest.
+        """
+
+        def widest() -> int:
+            return max(len(prompt_ids(tokenizer, problem.question, thinking)) for problem in problems)
+
+        engine = build_engine(model, rollout, widest) if rollout else TorchEngine(model)
+        return cls(engine, tokenizer, eos_ids(model, tokenizer), thinking)
 
     def roll_out(
         self,

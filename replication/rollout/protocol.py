@@ -81,6 +81,9 @@ class Engine(Protocol):
     def device(self) -> torch.device:
         """Where the tensors of a rollout are wanted."""
 
+    def sync(self) -> None:
+        """The model's weights have changed: sample from the new ones."""
+
     def room(self, rollout: RolloutConfig) -> int:
         """Tokens that a prompt may have, so that the model can read it and the longest completion."""
 

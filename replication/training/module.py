@@ -59,7 +59,7 @@ class E3RLModule(L.LightningModule):
         self.reference = copy.deepcopy(policy).requires_grad_(False) if config.objective.kl else None
         self.grader = Grader.of(config.grading)
         self.metrics = StepMetrics()
-        writer = Policy.of(policy, tokenizer, config.policy.thinking)
+        writer = Policy.of(policy, tokenizer, config.policy.thinking, config.rollout, [*problems, *heldout])
         self.sampler = Sampler(config, writer, problems, heldout, seed, self.grader, self.metrics)
         self.head_calls = 1  # of each micro-batch's forward pass: the same number on every process
         self.running: Tensor | None = None  # [N] running baseline of the erasure, in nats
@@ -74,6 +74,7 @@ class E3RLModule(L.LightningModule):
         """Roll out, grade, give credit, and update on every minibatch."""
         step, slots, indices = batch  # this process's share of the step's problems
         with whole_weights(self.trainer.strategy):
+            self.sampler.policy.engine.sync()
             rollout, correct = self.sampler.step(step, slots, indices, self.running)  # verdicts are [P, G]
             seqs = sequences(rollout, self.tokenizer.pad_token_id, attempts=self.config.credit.negatives)
             advantage = self.credit(rollout, seqs, correct)  # [r, T]
@@ -199,6 +200,7 @@ class E3RLModule(L.LightningModule):
         train = self.config.train
         if train.validate_every and (step + 1) % train.validate_every == 0:
             with whole_weights(self.trainer.strategy):
+                self.sampler.policy.engine.sync()
                 self.sampler.validate(self.sampler.heldout[self.global_rank :: self.trainer.world_size])
         row = {"step": float(step + 1), **self.metrics.reduce(self.trainer.strategy)}
         rates = row["verdict/no_answer"], row["verdict/timed_out"]

@@ -44,6 +44,9 @@ class TorchEngine:
     def device(self) -> torch.device:
         return torch.device(self.model.device)
 
+    def sync(self) -> None:
+        pass  # the weights are read where they are
+
     def room(self, rollout: RolloutConfig) -> int:
         limit = getattr(text_config(self.model), "max_position_embeddings", None) or 2**31
         return limit - rollout.segments * rollout.segment_tokens

@@ -1,0 +1,29 @@
+"""The engine that the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from replication.config import RolloutConfig
+from replication.rollout.builtin.decoder import TorchEngine
+from replication.rollout.protocol import Engine
+
+
+def build_engine(model: Any, rollout: RolloutConfig, widest: Callable[[], int]) -> Engine:
+    """What samples from a model.
+
+    Args:
+        model: a transformers causal LM.
+        rollout: the settings, `rollout.engine` among them.
+        widest: tells the tokens of the longest prompt to come, for an engine that must know.
+
+    Raises:
+        UserError: a model that cannot be rolled out.
+    """
+    if rollout.engine == "torch":
+        return TorchEngine(model)
+    from replication.rollout.vllm.engine import VLLMEngine
+
+    longest = widest() + rollout.segments * rollout.segment_tokens
+    return VLLMEngine(model, longest, rollout.max_rows, rollout.gpu_share, rollout.reproducible)

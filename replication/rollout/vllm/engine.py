@@ -1,0 +1,227 @@
+"""Rollouts on vLLM, in this process: a segment is a request, an erased one is the same request again.
+
+What a row has kept is the request's prompt. vLLM's prefix cache holds its keys and values, but for the last block. The
+sampled tokens' log-probabilities and measures are taken from the logits on the way to vLLM's sampler (`measuring`).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from replication.config import RolloutConfig
+from replication.errors import UserError, is_out_of_memory
+from replication.rollout.masks import embedded, text_config
+from replication.rollout.protocol import Counts, Piece, Watcher
+from replication.rollout.vllm.libraries import load_vllm, own_random_numbers
+from replication.rollout.vllm.weights import push
+
+BLOCK = 32  # tokens of a block of the cache on a CPU, which takes multiples of 32; on a GPU vLLM's own, 16
+MEMORY = 2**30  # bytes of keys and values on a CPU, at most
+
+
+class VLLMEngine:
+    """An `Engine` that keeps a vLLM beside the model, with a copy of its weights.
+
+    It starts at its first rollout or its first `sync`, since its construction waits for all processes.
+
+    Args:
+        model: a transformers causal LM, whose weights are copied.
+        longest: tokens of the longest prompt with its longest completion.
+        rows: requests at a time, at most.
+        share: of a GPU's memory.
+        reproducible: a seed a request, so that a completion does not depend on its company.
+    """
+
+    def __init__(self, model: Any, longest: int, rows: int, share: float = 0.3, reproducible: bool = True):
+        self.model, self.longest, self.rows = model, longest, rows
+        self.share, self.reproducible = share, reproducible
+        self.ids = embedded(model)
+        self.llm: Any = None
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.model.device)
+
+    def room(self, rollout: RolloutConfig) -> int:
+        limit = getattr(text_config(self.model), "max_position_embeddings", None) or 2**31
+        return min(limit, self.longest) - rollout.segments * rollout.segment_tokens
+
+    def sync(self) -> None:
+        """Copy the model's weights, and forget what was cached under the old ones."""
+        if self.llm is None:
+            self._start()
+        push(self.model, self.llm)
+
+    def open(
+        self,
+        prompts: Sequence[Sequence[int]],
+        rollout: RolloutConfig,
+        ends: Sequence[int],
+        measures: Sequence[str],
+        watcher: Watcher | None = None,
+    ) -> VLLMSession:
+        if self.llm is None:
+            self.sync()
+        return VLLMSession(self, prompts, rollout, ends, measures, watcher)
+
+    def _start(self) -> None:
+        vllm = load_vllm()
+        from replication.rollout.vllm.measuring import Measuring
+
+        cuda = torch.cuda.is_available()
+        settings: dict[str, Any] = (
+            {"gpu_memory_utilization": self.share}
+            if cuda
+            else {"enforce_eager": True, "block_size": BLOCK, "kv_cache_memory_bytes": MEMORY}
+        )
+        with own_random_numbers(), tempfile.TemporaryDirectory() as folder, saying(self.model):
+            self.model.config.save_pretrained(folder)
+            if cuda and torch.distributed.is_initialized():  # else every process would take the first GPU
+                settings["distributed_executor_backend"] = "external_launcher"
+            self.llm = vllm.LLM(
+                model=folder,
+                load_format="dummy",  # the weights are pushed
+                skip_tokenizer_init=True,
+                dtype=str(self.model.dtype).removeprefix("torch."),
+                max_model_len=self.longest + 1,
+                max_num_seqs=self.rows,
+                max_num_batched_tokens=max(8192, self.longest + 1) if cuda else self.rows * (self.longest + 1),
+                enable_prefix_caching=True,
+                async_scheduling=False,  # a step's logits then belong to the tokens that it returns
+                logits_processors=[Measuring],
+                disable_log_stats=True,
+                **settings,
+            )
+        self.measuring: Measuring = Measuring.made
+
+
+@contextmanager
+def saying(model: Any) -> Iterator[None]:
+    """Turn what vLLM raises into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        words = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"vLLM failed with {model.config.model_type} ({type(error).__name__}: {words}): run the same command "
+            "again, or with --rollout.engine torch"
+        ) from error
+
+
+class VLLMSession:
+    """A `Session`: the requests of one rollout."""
+
+    def __init__(
+        self,
+        engine: VLLMEngine,
+        prompts: Sequence[Sequence[int]],
+        rollout: RolloutConfig,
+        ends: Sequence[int],
+        measures: Sequence[str],
+        watcher: Watcher | None,
+    ):
+        self.owner, self.core, self.measuring = engine, engine.llm.llm_engine, engine.measuring
+        self.rollout, self.ends, self.watcher = rollout, list(ends), watcher
+        g = rollout.group_size
+        self.text = [list(prompt) for prompt in prompts for _ in range(g)]  # of each row, the prompt included
+        self.prompt_size = [len(prompt) for prompt in prompts for _ in range(g)]
+        first_cool = g - int(rollout.cool_fraction * g + 0.5)
+        self.cool = [row % g >= first_cool for row in range(len(self.text))]
+        self.passes = self.sampled = 0
+        self.asked: dict[str, int] = {}  # request -> row
+        self.number = 0  # of requests so far
+        self.measuring.begin(rollout.temperature, measures)
+
+    def ask(self, rows: Tensor, kept: Tensor, seed: Tensor) -> None:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        settings = self.rollout
+        for row, size, number in zip(rows.tolist(), kept.tolist(), seed.tolist(), strict=True):
+            text = self.text[row] = self.text[row][: self.prompt_size[row] + size]
+            name = f"{row}-{self.number}"
+            self.number += 1
+            temperature = settings.cool_temperature if self.cool[row] else settings.temperature
+            params = SamplingParams(
+                temperature=temperature,
+                top_k=settings.top_k,
+                top_p=settings.top_p,
+                max_tokens=settings.segment_tokens,
+                seed=number % 2**63 if self.owner.reproducible else None,
+                stop_token_ids=self.ends,
+                ignore_eos=True,
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                extra_args={"name": name, "temperature": temperature},
+            )
+            self.core.add_request(name, {"prompt_token_ids": list(text)}, params)
+            self.asked[name] = row
+
+    def next(self) -> Piece:
+        finished: list[Any] = []
+        with own_random_numbers(), saying(self.owner.model):
+            while not finished:
+                if not self.asked:
+                    raise RuntimeError("no segment was asked for")
+                finished = [out for out in self.core.step() if out.finished]
+                self.passes += 1
+        return self._piece(finished)
+
+    def drop(self, rows: Tensor) -> None:
+        pass  # nothing is held of a row that is not asked
+
+    def close(self) -> Counts:
+        if self.asked:
+            self.core.abort_request(list(self.asked))
+            self.asked.clear()
+        return Counts(self.passes, self.sampled)
+
+    def _piece(self, finished: Sequence[Any]) -> Piece:
+        length = self.rollout.segment_tokens
+        rows, tokens, logps, ended = [], [], [], []
+        measured: dict[str, list[list[float]]] = {name: [] for name in self.measuring.names}
+        for request in finished:
+            out = request.outputs[0]
+            ids, row = list(out.token_ids), self.asked.pop(request.request_id)
+            if out.finish_reason not in ("stop", "length") or not ids:
+                raise UserError(f"vLLM ended a request before its segment's end ({out.finish_reason}): run it again")
+            logp, h = self.measuring.take(request.request_id, ids)
+            self.text[row] += ids
+            self.sampled += len(ids)
+            rows.append(row)
+            tokens.append(ids)
+            logps.append(logp)
+            ended.append(ids[-1] in self.ends)
+            for name, values in h.items():
+                measured[name].append(values)
+        self._tell(rows, tokens)
+        size = torch.tensor([len(ids) for ids in tokens])
+
+        def filled(values: Sequence[Sequence[float]], kind: torch.dtype) -> Tensor:
+            padded = [[*row, *[0] * (length - len(row))] for row in values]
+            return torch.tensor(padded, dtype=kind)
+
+        return Piece(
+            torch.tensor(rows),
+            filled(tokens, torch.long),
+            filled(logps, torch.float32),
+            {name: filled(values, torch.float32) for name, values in measured.items()},
+            size,
+            torch.tensor(ended),
+        )
+
+    def _tell(self, rows: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
+        """Tell the watcher of whole segments, a token of each row at a time."""
+        for place in range(max(map(len, tokens)) if self.watcher else 0):
+            here = [(row, ids[place]) for row, ids in zip(rows, tokens, strict=True) if place < len(ids)]
+            self.watcher.sampled(*(torch.tensor(values) for values in zip(*here, strict=True)))  # type: ignore[union-attr]

@@ -1,0 +1,41 @@
+"""vLLM itself, with the settings that it must have before it is imported."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def load_vllm() -> Any:
+    """The module vllm, to run in this process."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    import vllm
+
+    if not torch.cuda.is_available():
+        import vllm._custom_ops as operators
+
+        operators._supports_onednn = False  # packed weights would hide the parameters, so that no update reached them
+    return vllm
+
+
+@contextmanager
+def own_random_numbers() -> Iterator[None]:
+    """Leave the random numbers of Python, NumPy and torch as they are: vLLM seeds all of them, and draws from them."""
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)

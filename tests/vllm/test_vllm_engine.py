@@ -1,0 +1,121 @@
+"""vLLM as an engine against the embedded one and against plain forward passes; `make vllm` runs these."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+pytest.importorskip("vllm")
+
+import transformers
+from small_models import SIZE
+
+from replication.config import ErasureConfig, RolloutConfig
+from replication.rollout.builtin.decoder import TorchEngine
+from replication.rollout.engine import roll_out
+from replication.rollout.vllm.engine import VLLMEngine
+from replication.seeds import seed_for
+
+PROMPTS = [[5 + (7 * i + j * j) % 25 for j in range(3 + 9 * i % 40)] for i in range(8)]
+ROLLOUT = RolloutConfig(group_size=4, segments=4, segment_tokens=6, max_rows=32, temperature=0.8)
+PLAIN = ErasureConfig(fraction=0.0)
+ERASED = ErasureConfig(kappa=0.0, growth=0.2, history=0.3, cap=3, window=3)
+KEYS = torch.tensor([seed_for(0, p, m) for p in range(len(PROMPTS)) for m in range(4)])
+
+
+def made(seed=0):
+    torch.manual_seed(seed)
+    config = transformers.Qwen3Config(
+        **{**SIZE, "hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}, head_dim=32
+    )
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return made()
+
+
+@pytest.fixture(scope="module")
+def engine(model):
+    return VLLMEngine(model, longest=128, rows=32)
+
+
+def sample(engine, rollout=ROLLOUT, erasure=ERASED, rows=slice(None)):
+    return roll_out(engine, PROMPTS, KEYS, rollout, erasure, (1,), 0)
+
+
+def apart(model, done, temperature):
+    """Largest differences of log-probabilities and entropies from plain forward passes, in nats."""
+    worst = [0.0, 0.0]
+    for row in range(len(done.tokens)):
+        prompt, size = done.prompts[row // done.group_size], int(done.length[row])
+        ids = torch.tensor([prompt + done.tokens[row, :size].tolist()])
+        with torch.no_grad():
+            logp = torch.log_softmax(model(ids).logits[0, len(prompt) - 1 : -1] / temperature, -1)
+        own = logp.gather(1, ids[0, len(prompt) :, None]).squeeze(1)
+        entropy = -(logp.exp() * logp).sum(-1)
+        for i, (got, want) in enumerate([(done.logp, own), (done.uncertainty("entropy"), entropy)]):
+            worst[i] = max(worst[i], float((got[row, :size] - want).abs().max()))
+    return worst
+
+
+def test_log_probabilities_and_entropies_are_those_of_plain_forward_passes(model, engine):
+    done = sample(engine)
+    assert len(done.attempts) > 20 and done.row_steps == int(done.length.sum() + done.erased_tokens.sum())
+    assert max(apart(model, done, 0.8)) < 1e-4
+
+
+def test_greedy_text_is_that_of_the_embedded_engine(model, engine):
+    """One token is left to draw from, so that both write the same; erasures are forced by a threshold near 0."""
+    greedy = replace(ROLLOUT, top_k=1)
+    always = ErasureConfig(baseline="fixed", level=1e-6, growth=0.0, history=0.0, cap=2)
+    theirs, ours = (sample(one, greedy, always) for one in (engine, TorchEngine(model)))
+    assert theirs.attempts and torch.equal(theirs.tokens, ours.tokens)
+    torch.testing.assert_close(theirs.logp, ours.logp, atol=1e-4, rtol=0)
+    torch.testing.assert_close(theirs.u, ours.u, atol=1e-4, rtol=1e-4, equal_nan=True)
+    assert [a[:5] for a in theirs.attempts] == [a[:5] for a in ours.attempts]
+
+
+def test_a_completion_does_not_depend_on_its_company(engine):
+    whole = sample(engine)
+    alone = roll_out(engine, PROMPTS[3:4], KEYS[12:16], ROLLOUT, ERASED, (1,), 0)
+    assert torch.equal(alone.tokens, whole.tokens[12:16]) and torch.equal(alone.erasures, whole.erasures[12:16])
+    assert torch.equal(sample(engine).tokens, whole.tokens)
+
+
+@pytest.mark.parametrize("baseline", ["batch", "running", "fixed"])
+def test_every_baseline(model, engine, baseline):
+    done = sample(engine, erasure=replace(ERASED, baseline=baseline, level=3.0))
+    assert done.attempts and max(apart(model, done, 0.8)) < 1e-4
+
+
+def test_cool_members_and_truncation_are_scored_by_the_whole_distribution(model, engine):
+    done = sample(engine, replace(ROLLOUT, cool_fraction=0.5, cool_temperature=0.2, top_k=5, top_p=0.9))
+    assert max(apart(model, done, 0.8)) < 1e-4
+    warm = done.logp[done.mask & (torch.arange(32)[:, None] % 4 < 2)].mean()
+    assert done.logp[done.mask & (torch.arange(32)[:, None] % 4 >= 2)].mean() > warm + 0.2
+
+
+def test_new_weights_reach_the_engine_and_old_prefixes_are_forgotten(model, engine):
+    sample(engine)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    try:
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(0.05 * torch.randn_like(weight))
+        engine.sync()
+        assert max(apart(model, sample(engine), 0.8)) < 1e-4
+    finally:
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                weight.copy_(before[name])
+        engine.sync()
+
+
+def test_the_trainers_random_numbers_are_its_own(engine):
+    torch.manual_seed(3)
+    want = torch.rand(5)
+    torch.manual_seed(3)
+    sample(engine)
+    assert torch.equal(torch.rand(5), want)
