@@ -6,6 +6,7 @@ sampled tokens' log-probabilities and measures are taken from the logits on the 
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ class VLLMEngine:
         limit = getattr(text_config(self.model), "max_position_embeddings", None) or 2**31
         return min(limit, self.longest) - rollout.segments * rollout.segment_tokens
 
+    @torch.inference_mode(False)  # weights that are made in that mode could not be written outside it
     def sync(self) -> None:
         """Copy the model's weights, and forget what was cached under the old ones."""
         if self.llm is None:
@@ -81,11 +83,14 @@ class VLLMEngine:
             else {"enforce_eager": True, "block_size": BLOCK, "kv_cache_memory_bytes": MEMORY}
         )
         with own_random_numbers(), tempfile.TemporaryDirectory() as folder, saying(self.model):
-            self.model.config.save_pretrained(folder)
+            described = copy.deepcopy(self.model.config)
+            described.architectures = [type(self.model).__name__]
+            described.save_pretrained(folder)
             if cuda and torch.distributed.is_initialized():  # else every process would take the first GPU
                 settings["distributed_executor_backend"] = "external_launcher"
             self.llm = vllm.LLM(
                 model=folder,
+                runner="generate",
                 load_format="dummy",  # the weights are pushed
                 skip_tokenizer_init=True,
                 dtype=str(self.model.dtype).removeprefix("torch."),
