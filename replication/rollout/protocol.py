@@ -84,6 +84,9 @@ class Engine(Protocol):
     def sync(self) -> None:
         """The model's weights have changed: sample from the new ones."""
 
+    def rest(self) -> None:
+        """Nothing is sampled until the next `sync`: give memory back."""
+
     def room(self, rollout: RolloutConfig) -> int:
         """Tokens that a prompt may have, so that the model can read it and the longest completion."""
 

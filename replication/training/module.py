@@ -76,6 +76,7 @@ class E3RLModule(L.LightningModule):
         with whole_weights(self.trainer.strategy):
             self.sampler.policy.engine.sync()
             rollout, correct = self.sampler.step(step, slots, indices, self.running)  # verdicts are [P, G]
+            self.sampler.policy.engine.rest()
             seqs = sequences(rollout, self.tokenizer.pad_token_id, attempts=self.config.credit.negatives)
             advantage = self.credit(rollout, seqs, correct)  # [r, T]
             reference = self.reference_logp(seqs)
@@ -202,6 +203,7 @@ class E3RLModule(L.LightningModule):
             with whole_weights(self.trainer.strategy):
                 self.sampler.policy.engine.sync()
                 self.sampler.validate(self.sampler.heldout[self.global_rank :: self.trainer.world_size])
+                self.sampler.policy.engine.rest()
         row = {"step": float(step + 1), **self.metrics.reduce(self.trainer.strategy)}
         rates = row["verdict/no_answer"], row["verdict/timed_out"]
         check_rates(self.config.grading, train.prompts * self.config.rollout.group_size, *rates, f"step {step + 1}")

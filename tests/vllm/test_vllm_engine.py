@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,11 +11,14 @@ if find_spec("vllm") is None:
     pytest.skip("vLLM is not installed here: `make vllm`", allow_module_level=True)
 
 import transformers
-from small_models import SIZE
+from small_models import SIZE, small_model
 
 from replication.config import ErasureConfig, RolloutConfig
+from replication.errors import UserError
 from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
+from replication.rollout.vllm import engine as vllm_engine
+from replication.rollout.vllm import weights
 from replication.rollout.vllm.engine import VLLMEngine
 from replication.seeds import seed_for
 
@@ -121,3 +125,58 @@ def test_the_trainers_random_numbers_are_its_own(engine):
     torch.manual_seed(3)
     sample(engine)
     assert torch.equal(torch.rand(5), want)
+
+
+def test_memory_sleeps_between_rollouts_and_weights_come_before_the_cache(model, monkeypatch):
+    """On a GPU; here the calls alone. At level 2 vLLM drops its weights: they are pushed before the cache wakes."""
+    calls = []
+    fake = SimpleNamespace(
+        sleep=lambda level: calls.append(f"sleep {level}"), wake_up=lambda tags: calls.append(f"wake {tags[0]}")
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(vllm_engine, "push", lambda model, llm: calls.append("push"))
+    one = VLLMEngine(model, longest=64, rows=4)
+    one.rest()  # not begun yet
+    one.llm = fake
+    for _ in range(2):
+        one.sync()
+        one.rest()
+        one.rest()
+    assert calls == ["push", "sleep 2", "wake weights", "push", "wake kv_cache", "sleep 2"]
+
+
+def test_weights_that_do_not_arrive_stop_the_run(model, engine, monkeypatch):
+    sample(engine)
+    monkeypatch.setattr(weights, "plain_weights", lambda model: [("model.norm.weight", model.model.norm.weight + 1)])
+    with pytest.raises(RuntimeError, match="did not take"):
+        engine.sync()
+    monkeypatch.undo()
+    engine.sync()
+
+
+def test_an_engine_that_dies_in_a_rollout_is_one_line(model, engine, monkeypatch):
+    steps = []
+
+    def step():
+        steps.append(1)
+        if len(steps) > 3:
+            raise ValueError("the device\nis lost")
+        return type(engine.llm.llm_engine).step(engine.llm.llm_engine)
+
+    monkeypatch.setattr(engine.llm.llm_engine, "step", step)
+    with pytest.raises(UserError, match="the device is lost"):
+        sample(engine)
+    monkeypatch.undo()
+    assert torch.equal(sample(engine).tokens, sample(engine).tokens)  # what was asked is forgotten
+
+
+def test_a_prompt_that_is_too_long_is_one_line(engine):
+    with pytest.raises(UserError, match="prompt 0 has 120 tokens"):
+        roll_out(engine, [[5] * 120], KEYS[:4], ROLLOUT, ERASED, (1,), 0)
+
+
+def test_a_model_that_vllm_does_not_serve_is_one_line():
+    """Heads of 8: its attention on a CPU knows 32, 64, 128 and the like."""
+    with pytest.raises(UserError, match="vLLM failed with qwen3") as error:
+        sample(VLLMEngine(small_model("qwen3"), longest=128, rows=32))
+    assert "\n" not in str(error.value)

@@ -47,6 +47,9 @@ class TorchEngine:
     def sync(self) -> None:
         pass  # the weights are read where they are
 
+    def rest(self) -> None:
+        pass  # a session has given everything back
+
     def room(self, rollout: RolloutConfig) -> int:
         limit = getattr(text_config(self.model), "max_position_embeddings", None) or 2**31
         return limit - rollout.segments * rollout.segment_tokens

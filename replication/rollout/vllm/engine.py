@@ -44,6 +44,7 @@ class VLLMEngine:
         self.share, self.reproducible = share, reproducible
         self.ids = embedded(model)
         self.llm: Any = None
+        self.asleep = False
 
     @property
     def device(self) -> torch.device:
@@ -58,7 +59,18 @@ class VLLMEngine:
         """Copy the model's weights, and forget what was cached under the old ones."""
         if self.llm is None:
             self._start()
+        if self.asleep:
+            self.llm.wake_up(tags=["weights"])
         push(self.model, self.llm)
+        if self.asleep:
+            self.llm.wake_up(tags=["kv_cache"])
+            self.asleep = False
+
+    def rest(self) -> None:
+        """On a GPU give back what weights and cache take; the weights are dropped, since `sync` brings new ones."""
+        if self.llm is not None and torch.cuda.is_available() and not self.asleep:
+            self.llm.sleep(level=2)
+            self.asleep = True
 
     def open(
         self,
@@ -78,7 +90,7 @@ class VLLMEngine:
 
         cuda = torch.cuda.is_available()
         settings: dict[str, Any] = (
-            {"gpu_memory_utilization": self.share}
+            {"gpu_memory_utilization": self.share, "enable_sleep_mode": True}
             if cuda
             else {"enforce_eager": True, "block_size": BLOCK, "kv_cache_memory_bytes": MEMORY}
         )
