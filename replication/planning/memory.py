@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from replication.planning import vllm
 from replication.planning.plan import Plan
 from replication.training.logprobs import chunk_tokens
 
@@ -163,6 +164,9 @@ def memory(p: Plan) -> Memory:
     trained["gathered weights"] = gathered(p, rollout=False)
     backward = trained["activations"] + layer_backward(p)
     sampled = {"KV cache": kv_cache(p), "logits": rollout_logits(p), "gathered weights": gathered(p, rollout=True)}
+    if vllm.is_used(p):  # asleep in the other phases
+        sampled = {"vLLM": vllm.held(p), "gathered weights": gathered(p, rollout=True)}
+        held["vLLM"] = trained["vLLM"] = vllm.asleep(p)
     return {
         "rollout": {**held, **kept, **sampled, "record": record(p)},
         "scoring": {**trained, "logits": training_logits(p)},

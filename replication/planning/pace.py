@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from replication.planning import vllm
 from replication.planning.memory import kv_token
 from replication.planning.plan import Plan
 
@@ -47,6 +48,8 @@ def gpu_pace(p: Plan, rows: float) -> Pace:
 def decoding_pass(p: Plan, rows: float) -> float:
     """Seconds: the weights and the live cache, rows x (prompt + T / 2) entries, read at BANDWIDTH_SHARE of the
     bandwidth; not less than the launches of its blocks."""
+    if vllm.is_used(p):
+        return vllm.decoding_pass(p, rows, gpu(p).bandwidth)
     cache = rows * (p.prompt + p.longest / 2) * kv_token(p)
     reading = (p.sizes.read * p.element + cache) / (gpu(p).bandwidth * BANDWIDTH_SHARE)
     return max(reading, p.sizes.layers * LAUNCH)

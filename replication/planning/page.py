@@ -83,6 +83,7 @@ PARTS = (
     "gradients",
     "optimizer",
     "KV cache",
+    "vLLM",
     "activations",
     "logits",
     "buffers",

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from replication.planning import cpu
+from replication.planning import cpu, vllm
 from replication.planning.pace import BANDWIDTH_SHARE, FLOPS_SHARE, LAUNCH, gpu, gpu_pace
 from replication.planning.plan import AGAIN, Plan
 
@@ -14,7 +14,8 @@ from replication.planning.plan import AGAIN, Plan
 def step_seconds(p: Plan, sampled: float, passes: float) -> dict[str, float]:
     """Of a step's rollout, so many tokens sampled in so many passes, and of its training; on a CPU timed now."""
     pace = gpu_pace(p, sampled / passes) if p.config.trainer.gpu_gib else cpu.pace(p)
-    return {"rollout": p.groups * pace.prompt + passes * pace.decoding, "training": pace.training}
+    rollout = p.groups * pace.prompt + passes * pace.decoding
+    return {"rollout": rollout + (vllm.push(p) if vllm.is_used(p) else 0), "training": pace.training}
 
 
 def kept_tokens(p: Plan) -> int:
@@ -47,6 +48,8 @@ def in_turn(p: Plan) -> int:
 def decoding_passes(p: Plan) -> float:
     """Of a step's rollout: one for a token in every lane, but not less than the rows in flight, one set of them after
     another, take for their segments, T x rounds."""
+    if vllm.is_used(p):  # whose rows that wait make room for others
+        return max(sampled_tokens(p) / vllm.rows_at_once(p), p.longest * rounds(p))
     sets = p.groups / in_turn(p) if p.config.erasure.baseline == "batch" else p.rows / p.in_flight
     return max(sampled_tokens(p) / p.busy_lanes, math.ceil(sets) * p.longest * rounds(p))
 
@@ -69,14 +72,26 @@ def assumptions(p: Plan, timed: bool) -> list[str]:
         f"every completion has the longest length, {p.longest} tokens: fewer take less memory and time",
         f"{1 + p.erasures:.2f} tokens are sampled for each that is kept, and those who wait for each other go on "
         f"after {rounds(p):.2f} attempts at a segment",
-        f"a rollout takes {passes:,.0f} passes, which fill {sampled_tokens(p) / passes:.0f} of {p.busy_lanes} lanes",
+        f"a rollout takes {passes:,.0f} passes, "
+        + (
+            f"of {sampled_tokens(p) / passes:.0f} rows each; vLLM has room for "
+            f"{vllm.cache(p) / vllm.token(p):,.0f} tokens"
+            if vllm.is_used(p)
+            else f"which fill {sampled_tokens(p) / passes:.0f} of {p.busy_lanes} lanes"
+        ),
     ]
+    if vllm.is_used(p):
+        lines.append(
+            f"vLLM keeps {vllm.asleep(p) / 2**30:.1f} GiB while the policy is trained; new weights take "
+            f"{vllm.push(p):.1f} s"
+        )
     if c.trainer.gpu_gib:
         on = gpu(p)
+        share = vllm.BANDWIDTH_SHARE if vllm.is_used(p) else BANDWIDTH_SHARE
+        least = "" if vllm.is_used(p) else f", a block in {LAUNCH * 1e3:.1f} ms at the least (launches)"
         lines += [
             f"{on.name}: {on.bandwidth / 1e12:.3g} TB/s, {on.flops / 1e12:.3g} TFLOP/s",
-            f"decoding at {BANDWIDTH_SHARE:.0%} of the bandwidth, a block in {LAUNCH * 1e3:.1f} ms at the least "
-            f"(launches); training at {FLOPS_SHARE:.0%} of the FLOP/s",
+            f"decoding at {share:.0%} of the bandwidth{least}; training at {FLOPS_SHARE:.0%} of the FLOP/s",
         ]
     elif timed:
         lines.append("passes of rollout and training take what they took on this CPU just now, with random weights")

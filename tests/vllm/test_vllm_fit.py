@@ -63,7 +63,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(workshop):
     argv = [sys.executable, "-m", "replication.fit", *ARGV, f"--out={killed}", "--params", str(PARAMS)]
     env = {**os.environ, "PYTHONPATH": str(ROOT), **BUILD}
     process = subprocess.Popen(argv, cwd=workshop, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list((workshop / ".scratch").rglob("step*2*")):
+    while process.poll() is None and not list((workshop / ".scratch").rglob("rollout=2.complete")):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
