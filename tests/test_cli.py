@@ -97,6 +97,10 @@ def test_no_two_models_share_a_name(params, tmp_path, monkeypatch):
         (["--trainer.devices", "0"], ["trainer.devices = 0", "positive"]),
         (["--policy.kv_heads", "3"], ["policy.kv_heads = 3", "divisor"]),
         (["--train.warmup", "-1"], ["train.warmup = -1"]),
+        (["--objective.correction", "clip"], ["objective.correction", "truncate", "mask", "clip"]),
+        (["--objective.correction_cap", "0.9"], ["objective.correction_cap = 0.9", "a number >= 1"]),
+        (["--objective.correction_high", ".inf"], ["objective.correction_high = inf", "a number >= 1"]),
+        (["--objective.correction_low", "1.1"], ["objective.correction_low = 1.1", "between 0 and 1"]),
         (["--evaluate.modes", "[]"], ["evaluate.modes", "plain or erased"]),
         (
             ["--credit.negatives", "true", "--credit.overlong_buffer", "0.2"],

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from typing import Literal
 
 from replication.config.base import DataConfig, PolicyConfig, Source, WarmstartConfig
 from replication.config.method import CreditConfig, ErasureConfig, ObjectiveConfig, RolloutConfig
@@ -60,6 +61,17 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     grading: GradingConfig = field(default_factory=GradingConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    @property
+    def correction(self) -> Literal["none", "truncate", "mask"]:
+        """The correction that a training makes."""
+        return self.objective.correction_with("torch")
+
+    @property
+    def scores_first(self) -> bool:
+        """Whether the trainer scores the samples before it updates: a correction needs its log-probabilities of then,
+        which a single update has by itself."""
+        return self.correction != "none" and self.train.minibatches * self.train.epochs > 1
 
     def fingerprint(self, *sections: str) -> str:
         """Hash of the named sections, to tell whether a checkpoint belongs to these settings."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -158,9 +159,28 @@ class ObjectiveConfig:
     of their sum over the longest length (Dr. GRPO)"""
     kl: float = 0.0
     """Weight of the KL divergence to the reference policy (the policy before RL); 0 holds no reference"""
+    correction: Literal["auto", "none", "truncate", "mask"] = "auto"
+    """Weight of a token's loss where sampler and trainer give it different probabilities: the ratio of the two, at most
+    correction_cap (`truncate`), or 0 outside of correction_low to correction_high (`mask`, IcePop). `auto` truncates
+    where the engine is vllm, and is none where it is torch"""
+    correction_cap: float = 2.0
+    """Largest weight of `truncate`"""
+    correction_low: float = 0.5
+    """Smallest ratio of trainer to sampler that `mask` keeps"""
+    correction_high: float = 5.0
+    """Largest ratio of trainer to sampler that `mask` keeps"""
 
     def __post_init__(self) -> None:
         for key in ("clip_low", "clip_high", "kl"):
             require(getattr(self, key) >= 0, f"objective.{key}", getattr(self, key), "a number >= 0")
         for key in ("tau_positive", "tau_negative"):
             require(getattr(self, key) > 0, f"objective.{key}", getattr(self, key), "a positive number")
+        for key in ("correction_cap", "correction_high"):  # where both agree, the ratio is 1
+            require(1 <= getattr(self, key) < math.inf, f"objective.{key}", getattr(self, key), "a number >= 1")
+        require(0 <= self.correction_low <= 1, "objective.correction_low", self.correction_low, "between 0 and 1")
+
+    def correction_with(self, engine: str) -> Literal["none", "truncate", "mask"]:
+        """The correction of a training whose completions the engine samples: what `auto` stands for there."""
+        if self.correction == "auto":
+            return "truncate" if engine == "vllm" else "none"
+        return self.correction

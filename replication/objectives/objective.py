@@ -34,16 +34,19 @@ def token_loss(
     advantage: Tensor,
     mask: Tensor,
     reference_logp: Tensor | None = None,
+    correction: Tensor | None = None,
 ) -> TokenLoss:
     """The surrogate of every token and, with a reference, its share of the KL term.
 
     Args:
         settings: the objective section.
         logp: [r, T] log-probabilities of the tokens under the policy in training, in nats.
-        old_logp: [r, T] under the policy that sampled them.
+        old_logp: [r, T] under the policy that sampled them: as the sampler has them or, with a correction, as the
+            trainer does.
         advantage: [r, T] advantages.
         mask: [r, T] boolean, a token of the completion.
         reference_logp: [r, T] under the reference policy; None for no KL term.
+        correction: [r, T] weight of each token's surrogate, but not of its KL term; None for no correction.
     """
     logp = torch.where(mask, logp, old_logp)  # padding has ratio 1 and no gradient
     if settings.level == "sequence":
@@ -56,6 +59,8 @@ def token_loss(
     else:
         loss = clipped_loss(ratio, advantage, settings.clip_low, settings.clip_high)
         clipped = is_clipped(ratio, advantage, settings.clip_low, settings.clip_high)
+    if correction is not None:
+        loss = correction * loss
     if reference_logp is None:
         return TokenLoss(loss, ratio, clipped, None)
     kl = kl_k3(logp, torch.where(mask, reference_logp, logp.detach()))

@@ -102,9 +102,9 @@ def training(p: Plan, model: Any) -> float:
     spent = c.train.epochs * (passes + c.train.minibatches * median_seconds(update))
     if p.looks_back:
         spent += batches * median_seconds(lambda: answer_attention(model, ids, end - c.rollout.segment_tokens, end))
-    if c.objective.kl:
+    if more := bool(c.objective.kl) + c.scores_first:
         with torch.no_grad():
-            spent += batches * (1 + p.attempts / 2) * median_seconds(score)
+            spent += more * batches * (1 + p.attempts / 2) * median_seconds(score)
     return spent
 
 

@@ -149,9 +149,11 @@ def layer_backward(p: Plan) -> int:
 
 
 def record(p: Plan) -> int:
-    """The completions themselves: 16 bytes a token while sampled (id, log-probability, entropy), 37 more as sequences
-    (ids, positions, scored tokens, mask, old log-probability, advantage, weight)."""
-    return int(p.rows * ((1 + p.attempts) * 37 + 16) * (p.prompt + p.longest))
+    """The completions themselves: 16 bytes a token while sampled (id, log-probability, entropy), 38 more as sequences
+    (ids, positions, scored tokens, two masks, old log-probability, advantage, weight), and 4 where a correction scores
+    them first."""
+    again = 38 + 4 * p.config.scores_first
+    return int(p.rows * ((1 + p.attempts) * again + 16) * (p.prompt + p.longest))
 
 
 def memory(p: Plan) -> Memory:

@@ -69,8 +69,8 @@ def token_flops(p: Plan) -> float:
 
 def training_flops(p: Plan) -> float:
     """Of a process's rows: a forward pass and 2 for its backward, and 1 to recompute with gradient checkpointing, in
-    every epoch, and 1 for the reference policy; half of that for each erased attempt that is a row; and 1 forward pass
-    of the rows for the attention of their answers."""
+    every epoch, 1 for the reference policy, and 1 where a correction scores the samples first; half of that for each
+    erased attempt that is a row; and 1 forward pass of the rows for the attention of their answers."""
     c = p.config
-    passes = (3 + c.trainer.gradient_checkpointing) * c.train.epochs + bool(c.objective.kl)
+    passes = (3 + c.trainer.gradient_checkpointing) * c.train.epochs + bool(c.objective.kl) + c.scores_first
     return p.rows * (p.prompt + p.longest) * token_flops(p) * (passes * (1 + p.attempts / 2) + p.looks_back)

@@ -25,7 +25,8 @@ class Sequences:
     at: Tensor  # [r, T] position of each scored token
     tokens: Tensor  # [r, T] the scored tokens: of the completion, or of the erased attempt
     token_mask: Tensor  # [r, T] boolean, no padding
-    old_logp: Tensor  # [r, T] when sampled, in nats
+    known: Tensor  # [r, T] boolean, a scored token whose log-probability when sampled is finite; the others are dropped
+    old_logp: Tensor  # [r, T] when sampled, in nats; 0 where it was not finite
     owner: Tensor  # [r] the completion that the row is, or whose attempt it is
     erased: Tensor  # [r] boolean, an erased attempt
 
@@ -41,6 +42,7 @@ class Sequences:
             at=at,
             tokens=self.tokens[cut],
             token_mask=self.token_mask[cut],
+            known=self.known[cut],
             old_logp=self.old_logp[cut],
             owner=self.owner[index],
             erased=self.erased[index],
@@ -72,13 +74,16 @@ def sequences(rollout: Rollout, pad_id: int, attempts: bool = False) -> Sequence
     t = torch.arange(longest, device=device)
     scored = torch.tensor([len(tokens) for _, _, tokens, _ in rows], device=device)
     owner = torch.tensor([row for row, _, _, _ in rows], device=device)
+    token_mask = t < scored[:, None]
+    old_logp = padded([logp for _, _, _, logp in rows], longest, 0.0, torch.float32)
     return Sequences(
         ids=ids,
         size=torch.tensor(size, device=device),
         at=(torch.tensor([len(b) for b in before], device=device)[:, None] + t).clamp(max=width - 1),
         tokens=padded([tokens for _, _, tokens, _ in rows], longest, pad_id, torch.long),
-        token_mask=t < scored[:, None],
-        old_logp=padded([logp for _, _, _, logp in rows], longest, 0.0, torch.float32),
+        token_mask=token_mask,
+        known=token_mask & old_logp.isfinite(),
+        old_logp=old_logp.masked_fill(~old_logp.isfinite(), 0.0),
         owner=owner,
         erased=torch.arange(len(rows), device=device) >= len(lengths),
     )
@@ -92,24 +97,30 @@ class MicroBatch:
     advantage: Tensor  # [r, T]
     weight: Tensor  # [r, T] of each token's loss in the minibatch
     reference_logp: Tensor | None  # [r, T], where the objective has a KL term
+    trainer_logp: Tensor | None = None  # [r, T] before the step's updates, where a correction cannot do without
 
 
 def micro_batches(
-    rows: Tensor, size: int, seqs: Sequences, advantage: Tensor, weight: Tensor, reference: Tensor | None
+    rows: Tensor,
+    size: int,
+    seqs: Sequences,
+    advantage: Tensor,
+    weight: Tensor,
+    reference: Tensor | None,
+    trainer: Tensor | None = None,
 ) -> Iterator[MicroBatch]:
     """Cut the rows of a minibatch into micro-batches of at most `size`."""
     for index in rows.split(size):
         part = seqs.rows(index)
         t = part.tokens.shape[1]
-        yield MicroBatch(
-            part, advantage[index, :t], weight[index, :t], None if reference is None else reference[index, :t]
-        )
+        given = (None if logp is None else logp[index, :t] for logp in (reference, trainer))
+        yield MicroBatch(part, advantage[index, :t], weight[index, :t], *given)
 
 
 def idle(batch: MicroBatch) -> MicroBatch:
     """One row of the micro-batch that weighs nothing: processes must make the same number of passes."""
     part = batch.sequences.rows(torch.zeros(1, dtype=torch.long, device=batch.weight.device))
     t = part.tokens.shape[1]
-    part.token_mask = torch.zeros_like(part.token_mask)
-    reference = None if batch.reference_logp is None else batch.reference_logp[:1, :t]
-    return MicroBatch(part, batch.advantage[:1, :t], torch.zeros_like(batch.weight[:1, :t]), reference)
+    part.token_mask = part.known = torch.zeros_like(part.token_mask)
+    given = (None if logp is None else logp[:1, :t] for logp in (batch.reference_logp, batch.trainer_logp))
+    return MicroBatch(part, batch.advantage[:1, :t], torch.zeros_like(batch.weight[:1, :t]), *given)

@@ -17,7 +17,7 @@ SHOWN = {  # the settings that the card's table shows, by section; run.json has 
     "rollout": ["group_size", "segments", "segment_tokens", "temperature"],
     "erasure": ["fraction", "uncertainty", "baseline", "kappa", "growth", "history", "cap"],
     "credit": ["advantage", "allocation", "negatives"],
-    "objective": ["surrogate", "level", "clip_low", "clip_high", "aggregate", "kl"],
+    "objective": ["surrogate", "level", "clip_low", "clip_high", "aggregate", "kl", "correction"],
     "policy": ["lora_rank", "lora_alpha", "thinking"],
     "trainer": ["strategy", "devices", "nodes", "precision"],
 }

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from replication.credit.advantage import acceptance_rate
 from replication.credit.allocation import allocation_spread
+from replication.objectives.correction import Correction
 from replication.objectives.losses import kl_k3
 from replication.objectives.objective import TokenLoss
 from replication.rollout.trace import Rollout
@@ -33,18 +34,29 @@ class StepMetrics:
         self.totals[name] = self.totals.get(name, 0.0) + value
 
     def add_mean(self, name: str, values: Tensor, part: Sequences) -> None:
-        """Add a [r, T] value at every completion token; erased attempts are not among them."""
-        mask = part.token_mask & ~part.erased[:, None]
+        """Add a [r, T] value at every completion token that is trained on; erased attempts are not among them."""
+        mask = part.known & ~part.erased[:, None]
         self.add(name, values.detach()[mask].sum(), mask.sum())
 
-    def add_tokens(self, part: Sequences, logp: Tensor, entropy: Tensor, out: TokenLoss) -> None:
-        """Add what a forward pass shows."""
+    def add_tokens(
+        self,
+        part: Sequences,
+        logp: Tensor,
+        entropy: Tensor,
+        old_logp: Tensor,
+        out: TokenLoss,
+        correction: Correction | None = None,
+    ) -> None:
+        """Add what a forward pass shows; `old_logp` is what its ratios are against."""
         self.add_mean("entropy", entropy, part)
         self.add_mean("ratio", out.ratio, part)
         self.add_mean("clip_fraction", out.clipped, part)
-        self.add_mean("kl_step", kl_k3(logp.detach(), part.old_logp), part)
+        self.add_mean("kl_step", kl_k3(logp.detach(), old_logp), part)
         if out.kl is not None:
             self.add_mean("kl_reference", out.kl, part)
+        if correction is not None:
+            self.add_mean("correction_weight", correction.weight, part)
+            self.add_mean("correction_fraction", correction.outside, part)
         if self.before_update:
             self.add_mean("mismatch", (logp - part.old_logp).abs(), part)
 
@@ -86,7 +98,7 @@ class StepMetrics:
         table = strategy.reduce(torch.stack([self.sums[n] for n in names]).to(strategy.root_device), reduce_op="sum")
         totals = torch.tensor([self.totals[n] for n in sorted(self.totals)], dtype=torch.float64)
         totals = strategy.reduce(totals.to(strategy.root_device), reduce_op="sum")
-        out = {name: float(total / count) for name, (total, count) in zip(names, table, strict=True)}
+        out = {name: float(total / count) if count else 0.0 for name, (total, count) in zip(names, table, strict=True)}
         out |= {name: float(total) for name, total in zip(sorted(self.totals), totals, strict=True)}
         self.sums, self.totals, self.before_update = {}, {}, True
         return out

@@ -17,6 +17,7 @@ from replication.data.module import Batch
 from replication.data.sources import Problem
 from replication.grading.pool import Grader
 from replication.grading.rates import check_rates
+from replication.objectives.correction import correction_of
 from replication.objectives.normalise import loss_weights
 from replication.objectives.objective import token_loss
 from replication.rollout.policy import Policy
@@ -78,8 +79,9 @@ class E3RLModule(L.LightningModule):
             rollout, correct = self.sampler.step(step, slots, indices, self.running)  # verdicts are [P, G]
             self.sampler.policy.engine.rest()
             seqs = sequences(rollout, self.tokenizer.pad_token_id, attempts=self.config.credit.negatives)
+            self.metrics.add_total("dropped_logp", float((seqs.token_mask & ~seqs.known).sum()))
             advantage = self.credit(rollout, seqs, correct)  # [r, T]
-            reference = self.reference_logp(seqs)
+            reference, before = self.reference_logp(seqs), self.trainer_logp(seqs)
         if self.trainer.loggers and self.global_rank == 0 and step % self.config.train.checkpoint_every == 0:
             log_samples(self.trainer.loggers, sample_rows(step + 1, rollout, correct, self.tokenizer))
 
@@ -90,7 +92,7 @@ class E3RLModule(L.LightningModule):
         for _ in range(train.epochs):
             for minibatch in range(train.minibatches):
                 rows = (minibatch_of == minibatch).nonzero().squeeze(1)
-                parts = list(micro_batches(rows, train.micro_rows, seqs, advantage, weight, reference))
+                parts = list(micro_batches(rows, train.micro_rows, seqs, advantage, weight, reference, before))
                 parts += [idle(parts[0])] * (self.most(len(parts)) - len(parts))
                 self.head_calls = self.most(max(chunks(self.policy, part.sequences.tokens) for part in parts))
                 loss = optimizer_step(self, parts, train.grad_clip)
@@ -117,7 +119,8 @@ class E3RLModule(L.LightningModule):
     def loss_weight(self, seqs: Sequences, minibatch_of: Tensor) -> Tensor:
         """[r, T] weight of each token's loss in its minibatch, over all processes.
 
-        A token of an erased attempt weighs as one of the completion that it was erased from [O].
+        A token of an erased attempt weighs as one of the completion that it was erased from [O]. One whose
+        log-probability is not finite weighs nothing, but counts.
         """
         train, rollout = self.config.train, self.config.rollout
         mask = seqs.token_mask & ~seqs.erased[:, None]
@@ -130,7 +133,7 @@ class E3RLModule(L.LightningModule):
             tokens=tokens[minibatch_of][:, None],
             longest=rollout.segments * rollout.segment_tokens,
         )
-        return weight.amax(1)[seqs.owner, None] * seqs.token_mask
+        return weight.amax(1)[seqs.owner, None] * seqs.known
 
     def most(self, count: int) -> int:
         """The largest of a number over all processes."""
@@ -161,15 +164,21 @@ class E3RLModule(L.LightningModule):
             masses.append(segment_mass(on_token, segment_of[index, :t], rollout.erasures.shape[1]))
         return torch.cat(masses)
 
-    @torch.no_grad()
     def reference_logp(self, seqs: Sequences) -> Tensor | None:
         """[R, T] log-probabilities under the policy before RL, where the objective has a KL term."""
-        if self.reference is None:
-            return None
+        return None if self.reference is None else self.logp_before(self.reference, seqs)
+
+    def trainer_logp(self, seqs: Sequences) -> Tensor | None:
+        """[R, T] log-probabilities under the policy before the step's updates, where a correction cannot do without."""
+        return self.logp_before(self.policy, seqs) if self.config.scores_first else None
+
+    @torch.no_grad()
+    def logp_before(self, model: Any, seqs: Sequences) -> Tensor:
+        """[R, T] log-probabilities under a model, before the updates."""
         out = torch.zeros_like(seqs.old_logp)
         for index in torch.arange(len(seqs.ids), device=self.device).split(self.config.train.micro_rows):
             part = seqs.rows(index)
-            out[index, : part.tokens.shape[1]] = self.score(self.reference, part)[0]
+            out[index, : part.tokens.shape[1]] = self.score(model, part)[0]
         return out
 
     def score(self, model: Any, part: Sequences) -> tuple[Tensor, Tensor]:
@@ -181,10 +190,13 @@ class E3RLModule(L.LightningModule):
         """The micro-batch's part of the minibatch's loss."""
         part = batch.sequences
         logp, entropy = self.score(self.policy, part)
-        out = token_loss(
-            self.config.objective, logp, part.old_logp, batch.advantage, part.token_mask, batch.reference_logp
-        )
-        self.metrics.add_tokens(part, logp, entropy, out)
+        old, correction, weight = part.old_logp, None, None
+        if self.config.correction != "none":
+            old = logp.detach() if batch.trainer_logp is None else batch.trainer_logp
+            correction = correction_of(self.config.correction, self.config.objective, old, part.old_logp)
+            weight = correction.weight
+        out = token_loss(self.config.objective, logp, old, batch.advantage, part.known, batch.reference_logp, weight)
+        self.metrics.add_tokens(part, logp, entropy, old, out, correction)
         return (out.loss * batch.weight).sum()
 
     def set_learning_rate(self, step: int) -> None:

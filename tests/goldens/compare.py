@@ -11,8 +11,12 @@ import yaml
 from torch import Tensor
 
 from replication.config import ObjectiveConfig
+from replication.objectives.correction import correction_of
 from replication.objectives.normalise import loss_weights
 from replication.objectives.objective import TokenLoss, token_loss
+
+BOUNDS = {"truncate": (None, ObjectiveConfig.correction_cap)}
+BOUNDS["mask"] = ObjectiveConfig.correction_low, ObjectiveConfig.correction_high
 
 FOLDER = Path(__file__).parent
 
@@ -44,7 +48,11 @@ class Ours:
         self.mask = torch.tensor(inputs["masks"][case["mask"]], dtype=torch.bool)
         advantage = torch.tensor(inputs["advantages"][case["advantage"]], dtype=torch.float64)
         self.advantage = advantage if advantage.ndim == 2 else advantage[:, None].expand(self.mask.shape)
+        self.correction = None
         self.settings = ObjectiveConfig(kl=case["kl"], **ALGORITHMS[case["algorithm"]].get("objective", {}))
+        if case["variant"] in inputs["corrections"]:
+            sampled = torch.tensor(inputs["sampled_logp"], dtype=torch.float64)
+            self.correction = correction_of(case["variant"], self.settings, self.old_logp, sampled).weight
         self.weight = loss_weights(
             self.mask,
             self.settings.aggregate,
@@ -55,7 +63,8 @@ class Ours:
 
     def token_loss(self) -> TokenLoss:
         reference = self.reference_logp if self.settings.kl else None
-        return token_loss(self.settings, self.logp, self.old_logp, self.advantage, self.mask, reference)
+        given = self.logp, self.old_logp, self.advantage, self.mask, reference, self.correction
+        return token_loss(self.settings, *given)
 
     def total(self, loss: Tensor) -> tuple[float, Tensor]:
         """The sum of weight x token loss, and its gradient with respect to logp."""

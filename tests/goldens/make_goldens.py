@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import math
 import os
 import sys
 import tempfile
@@ -44,6 +45,12 @@ REFERENCE_LOGP = [
     [-1.5, -0.9, -0.7, -1.3, -0.4, -6.0, -1.0],
     [-1.6, -1.1, -0.3, -3.0, -1.0, -0.2, -2.0],
     [-1.1, -0.9, -2.0, -0.6, -2.2, -0.4, -1.0],
+]
+SAMPLED_LOGP = [  # by the sampler; ratios of OLD_LOGP's to these lie within and beyond each bound, one beyond exp(20)
+    [-1.25, -2.0, -0.25, -4.5, -0.125, -0.75, -0.5],
+    [-2.5, -1.0, -1.125, -26.0, -50.0, 0.0, -3.5],
+    [-0.5, -1.0, -0.25, -8.0, 0.0, -2.5, -9.0],
+    [-0.75, -0.5, -60.0, -0.25, -2.75, -0.5, -0.125],
 ]
 MASKS = {
     "ragged": [[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0], [1, 1, 0, 1, 1, 1, 0]],
@@ -87,6 +94,8 @@ VERL = {
     "sapo": {"loss_mode": "sapo", "loss_agg_mode": "seq-mean-token-mean"},
 }
 NO_DUAL_CLIP = 1e6
+CORRECTIONS = {"truncate": (None, 2.0), "mask": (0.5, 5.0)}  # bounds of the ratio
+UNKNOWN = (0, 1)  # where the sampler's log-probability is nan in one more case
 
 
 def tensors(mask: str, advantage: str) -> dict[str, Tensor]:
@@ -95,6 +104,7 @@ def tensors(mask: str, advantage: str) -> dict[str, Tensor]:
     return {
         "logp": (old + torch.tensor(LOG_RATIO, dtype=torch.float64)).round(decimals=6).requires_grad_(),
         "old_logp": old,
+        "sampled_logp": torch.tensor(SAMPLED_LOGP, dtype=torch.float64),
         "reference_logp": torch.tensor(REFERENCE_LOGP, dtype=torch.float64),
         "mask": torch.tensor(MASKS[mask]),
         "advantage": torch.tensor(ADVANTAGES[advantage], dtype=torch.float64),
@@ -160,7 +170,24 @@ def trl_trainer(policy: str, settings: dict[str, Any]) -> Any:
     return trainer
 
 
-def trl_loss(trainer: Any, t: dict[str, Tensor]) -> Tensor:
+def trl_correct(trainer: Any, t: dict[str, Tensor], correction: str) -> Tensor:
+    """The importance_sampling_ratio of GRPOTrainer._generate_and_score_completions, its sampling and its forward pass
+    replaced by the given log-probabilities. It takes twelve rows: the four, three times."""
+    trainer.use_vllm = True  # no vLLM is made where the trainer is there already
+    trainer.vllm_importance_sampling_correction = True
+    trainer.vllm_importance_sampling_mode = f"token_{correction}"
+    low, high = CORRECTIONS[correction]
+    trainer.vllm_importance_sampling_clip_min, trainer.vllm_importance_sampling_clip_max = low, high
+    rows, width = t["mask"].shape
+    sampled = [[None if math.isnan(x) else x for x in row] for row in t["sampled_logp"].tolist()]  # as vLLM's
+    generated = ([[2]] * 3 * rows, [[3] * width] * 3 * rows, t["mask"].tolist() * 3, ["b"] * 3 * rows, sampled * 3)
+    trainer._generate = lambda prompts: (*generated, {}, None, None)
+    old = t["old_logp"].repeat(3, 1)
+    trainer._get_per_token_logps_and_entropies = lambda *_, **__: (old, None, None)
+    return trainer._generate_and_score_completions([{"prompt": "a b"}] * 3 * rows)["importance_sampling_ratio"][:rows]
+
+
+def trl_loss(trainer: Any, t: dict[str, Tensor], weight: Tensor | None = None) -> Tensor:
     """GRPOTrainer._compute_loss, its forward pass replaced by the given log-probabilities."""
     trainer._get_per_token_logps_and_entropies = lambda *_, **__: (t["logp"], torch.zeros_like(t["logp"]), None)
     ids, prompt = torch.zeros_like(t["mask"]), torch.zeros(4, 1, dtype=torch.long)
@@ -173,12 +200,13 @@ def trl_loss(trainer: Any, t: dict[str, Tensor]) -> Tensor:
         "old_per_token_logps": t["old_logp"],
         "ref_per_token_logps": t["reference_logp"],
         "num_items_in_batch": t["mask"].sum(),
+        "importance_sampling_ratio": weight,
     }
     return trainer._compute_loss(trainer.model, inputs)
 
 
 def trl_goldens() -> dict[str, Any]:
-    cases, advantages = [], {}
+    cases, advantages, weights = [], {}, {}
     with tempfile.TemporaryDirectory() as policy:
         tiny_policy(policy)
         for at in grid():
@@ -191,7 +219,21 @@ def trl_goldens() -> dict[str, Any]:
                     advantages[trainer.scale_rewards] = rollout["advantages"].view(3, 4).tolist()
                 loss = trl_loss(trainer, t)
                 cases.append(case("corrected_kl" if corrected else "plain", at, settings, loss, t["logp"]))
-    return {"advantages": advantages, "overlong": trl_overlong(), "cases": cases}
+            if not beta:
+                continue
+            for correction in CORRECTIONS:
+                settings = TRL[algorithm] | {"beta": beta, "use_bias_correction_kl": False}
+                trainer, t = trl_trainer(policy, settings), tensors(mask, advantage)
+                weight = trl_correct(trainer, t, correction)
+                if mask == "ragged":
+                    weights[correction] = weight.tolist()
+                cases.append(case(correction, at, settings, trl_loss(trainer, t, weight), t["logp"]))
+            if (algorithm, mask, advantage) == ("grpo", "ragged", "token"):
+                trainer, t = trl_trainer(policy, settings), tensors(mask, advantage)
+                t["sampled_logp"][UNKNOWN] = math.nan
+                weight = trl_correct(trainer, t, "truncate")
+                cases.append(case("unknown", at, settings, trl_loss(trainer, t, weight), t["logp"]))
+    return {"advantages": advantages, "overlong": trl_overlong(), "weights": weights, "cases": cases}
 
 
 def trl_overlong() -> dict[str, Any]:
@@ -217,12 +259,24 @@ def verl_core() -> tuple[Any, Any]:
     return core, importlib.import_module("verl.workers.config")
 
 
-def verl_loss(core: Any, config: Any, t: dict[str, Tensor], beta: float) -> Tensor:
+def verl_correct(t: dict[str, Tensor], correction: str) -> Tensor:
+    """The weights of verl.trainer.ppo.rollout_corr_helper; its container of tensors, which needs Ray, is left out."""
+    protocol: Any = types.ModuleType("verl.protocol")
+    protocol.DataProto = object
+    sys.modules["verl.protocol"] = protocol
+    helper = importlib.import_module("verl.trainer.ppo.rollout_corr_helper")
+    low, high = CORRECTIONS[correction]
+    bounds = str(high) if low is None else f"{low}_{high}"
+    log_ratio = t["old_logp"] - t["sampled_logp"]
+    return helper.compute_rollout_correction_weights(log_ratio, t["mask"], "token", bounds)[0]
+
+
+def verl_loss(core: Any, config: Any, t: dict[str, Tensor], beta: float, correct: Tensor | None = None) -> Tensor:
     """The policy loss and the KL loss, added as verl.workers.utils.losses.ppo_loss adds them."""
     mask = t["mask"].bool()
     advantage = t["advantage"] if t["advantage"].ndim == 2 else t["advantage"][:, None].expand(mask.shape)
     policy_loss = core.get_policy_loss_fn(config.policy_loss.loss_mode)
-    loss, _ = policy_loss(t["old_logp"], t["logp"], advantage, mask, config.loss_agg_mode, config)
+    loss, _ = policy_loss(t["old_logp"], t["logp"], advantage, mask, config.loss_agg_mode, config, correct)
     if beta:
         kl = core.kl_penalty(t["logp"], t["reference_logp"], config.kl_loss_type)
         loss = loss + beta * core.agg_loss(kl, mask, config.loss_agg_mode, **config.global_batch_info)
@@ -239,11 +293,11 @@ def verl_goldens() -> dict[str, Any]:
         for name, scaled in (("group", True), ("none", False))
     }
     single = core.compute_grpo_outcome_advantage(reward[:1].clone(), ones[:1], index[:1])[0].item()
-    cases = []
+    cases, weights = [], {}
     for at in grid():
         algorithm, mask, advantage, beta = at
         vanilla = VERL[algorithm]["loss_mode"] == "vanilla"
-        for variant in ("plain",) if beta else ("plain", "dual_clip", "local"):  # docs/objectives.md
+        for variant in ("plain", *CORRECTIONS) if beta else ("plain", "dual_clip", "local"):  # docs/objectives.md
             if variant == "dual_clip" and not vanilla:
                 continue
             settings: dict[str, Any] = dict(VERL[algorithm])
@@ -260,15 +314,20 @@ def verl_goldens() -> dict[str, Any]:
                     global_batch_size=4,
                     loss_scale_factor=config.loss_scale_factor,
                 )
-            cases.append(case(variant, at, settings, verl_loss(core, config, t, beta), t["logp"]))
+            weight = verl_correct(t, variant) if variant in CORRECTIONS else None
+            if weight is not None and mask == "ragged":
+                weights[variant] = weight.tolist()
+            cases.append(case(variant, at, settings, verl_loss(core, config, t, beta, weight), t["logp"]))
     listed = {name: a.view(3, 4).tolist() for name, a in advantages.items()}
-    return {"advantages": listed, "advantage_of_a_group_of_one": {"reward": 1.0, "advantage": single}, "cases": cases}
+    alone = {"reward": 1.0, "advantage": single}
+    return {"advantages": listed, "advantage_of_a_group_of_one": alone, "weights": weights, "cases": cases}
 
 
 def write(path: Path, versions: dict[str, str], goldens: dict[str, Any]) -> None:
     """JSON with one case a line."""
     logp = tensors("ragged", "row")["logp"].tolist()
     inputs = {"logp": logp, "old_logp": OLD_LOGP, "reference_logp": REFERENCE_LOGP, "masks": MASKS}
+    inputs |= {"sampled_logp": SAMPLED_LOGP, "corrections": CORRECTIONS, "unknown": UNKNOWN}
     inputs |= {"advantages": ADVANTAGES, "longest": LONGEST, "rewards": REWARDS}
     cases = ",\n".join(json.dumps(c) for c in goldens.pop("cases"))
     head = ",\n".join(f'"{k}": {json.dumps(v)}' for k, v in {"versions": versions, "inputs": inputs, **goldens}.items())

@@ -25,6 +25,11 @@ T_ADVANTAGE, T_ALLOCATION, T_ASSIGN = (f"credit/test_{name}.py" for name in ("ad
 T_LOSSES, T_MODULE, T_STEP = "objectives/test_losses.py", "training/test_module.py", "training/test_step.py"
 T_SAMPLER, T_LORA, T_EXPORT = (f"training/test_{name}.py" for name in ("sampler", "lora", "export"))
 STATISTICS, LOGPROBS = "evaluation/statistics.py", "training/logprobs.py"
+CORRECTION, T_CORRECTION, T_APART = (
+    "objectives/correction.py",
+    "objectives/test_correction.py",
+    "training/test_apart.py",
+)
 T_LOGPROBS, T_LIMITS = "training/test_logprobs.py", "grading/test_limits.py"
 
 MUTANTS = [
@@ -126,6 +131,20 @@ MUTANTS = [
     Mutant("row sum over the tensor's width", NORMALISE, "mask / (rows * longest)", "mask / (rows * mask.shape[1])", T_LOSSES),
     Mutant("gradients on padding", OBJECTIVE, "logp = torch.where(mask, logp, old_logp)", "logp = logp + 0.0", "objectives/test_objective.py"),
     Mutant("no KL in the loss", OBJECTIVE, "loss + settings.kl * kl", "loss", "objectives/test_objective.py"),
+    # sampler and trainer apart
+    Mutant("sampler over trainer", CORRECTION, "(trainer_logp - sampled_logp)", "(sampled_logp - trainer_logp)", T_CORRECTION),
+    Mutant("ratios of any size", CORRECTION, ".clamp(-LARGEST, LARGEST)", "", T_CORRECTION),
+    Mutant("a gradient through the weight", CORRECTION, "(trainer_logp - sampled_logp).detach()", "(trainer_logp - sampled_logp)", T_CORRECTION),
+    Mutant("truncation from below", CORRECTION, "ratio.clamp(max=cap)", "ratio.clamp(min=cap)", T_CORRECTION),
+    Mutant("what is masked is truncated", CORRECTION, "<= high), ratio, 0.0)", "<= high), ratio, high)", T_CORRECTION),
+    Mutant("a correction of the KL term", OBJECTIVE, "loss + settings.kl * kl", "loss + settings.kl * kl * (1 if correction is None else correction)", T_CORRECTION),
+    Mutant("clipped against the sampler", MODULE, "logp, old, batch.advantage", "logp, part.old_logp, batch.advantage", T_APART),
+    Mutant("a correction for later updates without the policy before", "config/__init__.py", "self.train.minibatches * self.train.epochs > 1", "self.train.epochs > 1", T_CORRECTION),
+    Mutant("tokens without a number are trained on", MODULE, "[seqs.owner, None] * seqs.known", "[seqs.owner, None] * seqs.token_mask", T_APART),
+    Mutant("tokens without a number in GSPO's ratio", MODULE, "batch.advantage, part.known,", "batch.advantage, part.token_mask,", T_APART),
+    Mutant("nan reaches the loss", "training/batch.py", "old_logp=old_logp.masked_fill(~old_logp.isfinite(), 0.0)", "old_logp=old_logp", T_APART),
+    Mutant("metrics of tokens without a number", "training/metrics.py", "mask = part.known & ~part", "mask = part.token_mask & ~part", T_APART),
+    Mutant("a step without numbers ends the run", "training/metrics.py", "float(total / count) if count else 0.0", "float(total / count)", T_APART),
     # training
     Mutant("chunks of any vocabulary", LOGPROBS, "LOGITS // vocabulary", "LOGITS", T_LOGPROBS),
     Mutant("logits kept for the backward pass", LOGPROBS, "[checkpoint(score, before[i : i + size], chosen[i : i + size], use_reentrant=False)", "[score(before[i : i + size], chosen[i : i + size])", T_LOGPROBS),
@@ -138,8 +157,8 @@ MUTANTS = [
     Mutant("attempts without their prefix", "training/batch.py", "*kept[row][:start]", "*kept[row][:0]", T_STEP),
     Mutant("the loss is not weighted", MODULE, "(out.loss * batch.weight).sum()", "(out.loss * part.token_mask).sum()", T_STEP),
     Mutant("trained at temperature 1", MODULE, "part.tokens, temperature, self", "part.tokens, 1.0, self", T_STEP),
-    Mutant("ratio to the policy itself", MODULE, "logp, part.old_logp, batch.advantage", "logp, logp.detach(), batch.advantage", T_STEP),
-    Mutant("reference follows the policy", MODULE, "self.score(self.reference, part)", "self.score(self.policy, part)", T_STEP),
+    Mutant("ratio to the policy itself", MODULE, "logp, old, batch.advantage", "logp, logp.detach(), batch.advantage", T_STEP),
+    Mutant("reference follows the policy", MODULE, "self.logp_before(self.reference, seqs)", "self.logp_before(self.policy, seqs)", T_STEP),
     Mutant("attention mass is not used", MODULE, "self.answer_mass(rollout, seqs) if look_back else None", "None", T_STEP),
     Mutant("minibatches of rows", MODULE, "[seqs.owner // g]  # [r]", "[seqs.owner % len(slots)]", T_STEP),
     Mutant("no warm-up in the first step", MODULE, "min(1.0, (step + 1) / (train.warmup + 1))", "1.0", T_STEP),
@@ -161,8 +180,8 @@ MUTANTS = [
     Mutant("Pass@k with replacement", METRICS, "(1 - correct.double()[:, None] / drawn)", "(1 - correct.double()[:, None] / n + 0 * drawn)", "evaluation/test_metrics.py"),
     Mutant("abstentions vote", METRICS, "winners = (counts == counts.amax(-1, keepdim=True)) & (counts > 0)", "winners = counts >= 0", "evaluation/test_metrics.py"),
     Mutant("AUC across groups", "evaluation/diagnostics.py", "float(above[pairs].mean())", "float(above.mean())", "evaluation/test_diagnostics.py"),
-    Mutant("erased tokens in the means", "training/metrics.py", "part.token_mask & ~part.erased[:, None]", "part.token_mask", T_STEP),
-    Mutant("KL of the step turned round", "training/metrics.py", "kl_k3(logp.detach(), part.old_logp)", "kl_k3(part.old_logp, logp.detach())", T_STEP),
+    Mutant("erased tokens in the means", "training/metrics.py", "part.known & ~part.erased[:, None]", "part.known", T_STEP),
+    Mutant("KL of the step turned round", "training/metrics.py", "kl_k3(logp.detach(), old_logp)", "kl_k3(old_logp, logp.detach())", T_STEP),
     Mutant("erasures of kept segments", "training/metrics.py", "rollout.segments.sum() + rollout.erasures.sum()", "rollout.segments.sum()", T_STEP),
     Mutant("segments that nobody has are accepted", "training/metrics.py", "accepted[tried].sum(), tried.sum())\n            self", "accepted.sum(), accepted.numel())\n            self", T_STEP),
     Mutant("the same rollouts at every step", "training/sampler.py", '"rollout", step, slot', '"rollout", slot', T_SAMPLER),

@@ -9,26 +9,51 @@ from pathlib import Path
 
 import pytest
 import torch
-from goldens.compare import ALGORITHMS, FOLDER, Ours, goldens, name
+from goldens.compare import ALGORITHMS, BOUNDS, FOLDER, Ours, goldens, name
 
-from replication.config import CreditConfig
+from replication.config import CreditConfig, ObjectiveConfig
 from replication.credit.advantage import group_advantage
 from replication.credit.reward import overlong_penalty
+from replication.objectives.correction import correction_of
 
 TRL = goldens("trl")
 INPUTS = TRL["inputs"]
 PLAIN = [case for case in TRL["cases"] if case["variant"] == "plain"]
+WEIGHTED = [case for case in TRL["cases"] if case["variant"] in BOUNDS]
 CORRECTED = [case for case in TRL["cases"] if case["variant"] == "corrected_kl"]
 
 
 def test_every_algorithm_mask_advantage_and_kl_is_a_golden():
     assert len(PLAIN) == 5 * 2 * 2 * 2 and len(CORRECTED) == 5 * 2 * 2
+    assert len(WEIGHTED) == 5 * 2 * 2 * 2
     assert len({name(case) for case in TRL["cases"]}) == len(TRL["cases"])
 
 
-@pytest.mark.parametrize("case", PLAIN, ids=name)
+@pytest.mark.parametrize("case", PLAIN + WEIGHTED, ids=name)
 def test_loss_and_gradient_are_those_of_trl(case):
     assert max(Ours(INPUTS, case).differences(case)) < 1e-6
+
+
+@pytest.mark.parametrize("library", ["trl", "verl"])
+@pytest.mark.parametrize("correction", BOUNDS)
+def test_the_weights_of_a_correction_are_theirs_at_our_bounds(library, correction):
+    assert {kind: tuple(bounds) for kind, bounds in INPUTS["corrections"].items()} == BOUNDS
+    old, sampled = (torch.tensor(INPUTS[key], dtype=torch.float64) for key in ("old_logp", "sampled_logp"))
+    mask = torch.tensor(INPUTS["masks"]["ragged"], dtype=torch.bool)
+    theirs = torch.tensor(goldens(library)["weights"][correction], dtype=torch.float64)
+    ours = correction_of(correction, ObjectiveConfig(), old, sampled)
+    torch.testing.assert_close(ours.weight[mask], theirs[mask], rtol=0, atol=1e-6)
+    assert ours.outside[mask].sum() == {"truncate": 5, "mask": 6}[correction]
+
+
+def test_trl_keeps_a_token_whose_log_probability_is_unknown_at_weight_1_and_we_drop_it():
+    (case,) = (case for case in TRL["cases"] if case["variant"] == "unknown")
+    at = tuple(INPUTS["unknown"])
+    ours = Ours(INPUTS, case | {"variant": "truncate"})
+    ours.correction[at] = 1.0
+    assert max(ours.differences(case)) < 1e-6
+    ours.weight[at] = 0.0
+    assert ours.differences(case)[0] == pytest.approx(0.064, abs=5e-4)  # as docs/objectives.md has it
 
 
 @pytest.mark.parametrize("case", CORRECTED, ids=name)

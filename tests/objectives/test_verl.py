@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from goldens.compare import Ours, goldens, name
+from goldens.compare import BOUNDS, Ours, goldens, name
 
 from replication.credit.advantage import group_advantage
 from replication.objectives.losses import clipped_loss, kl_k3
@@ -24,23 +24,28 @@ def test_the_inputs_are_those_of_trl():
 
 
 def sequence_gradient_differs(case) -> bool:
-    return case["algorithm"] == "gspo" and case["advantage"] == "token"
+    return case["algorithm"] == "gspo" and (case["advantage"] == "token" or case["variant"] in BOUNDS)
 
 
-@pytest.mark.parametrize("case", [c for c in cases("plain") if not sequence_gradient_differs(c)], ids=name)
+EQUAL = [case for variant in ("plain", *BOUNDS) for case in cases(variant)]
+
+
+@pytest.mark.parametrize("case", [c for c in EQUAL if not sequence_gradient_differs(c)], ids=name)
 def test_loss_and_gradient_are_those_of_verl(case):
     assert max(Ours(INPUTS, case).differences(case)) < 1e-6
 
 
-@pytest.mark.parametrize("case", [c for c in cases("plain") if sequence_gradient_differs(c)], ids=name)
+@pytest.mark.parametrize("case", [c for c in EQUAL if sequence_gradient_differs(c)], ids=name)
 def test_verls_gspo_gives_each_token_the_gradient_of_its_own_advantage(case):
-    """Same loss; the gradient is that of s held constant, times the token's ratio to itself."""
+    """Same loss; the gradient is that of s held constant, times the token's ratio to itself. So is that of its own
+    weight, where there is a correction."""
     ours = Ours(INPUTS, case)
     out = ours.token_loss()
     loss, grad = ours.differences(case, out.loss)
     assert loss < 1e-6 and grad > 1e-2
     ratio = out.ratio.detach() * torch.exp(ours.logp - ours.logp.detach())
     theirs = clipped_loss(ratio, ours.advantage, ours.settings.clip_low, ours.settings.clip_high)
+    theirs = theirs if ours.correction is None else ours.correction * theirs
     theirs = theirs + ours.settings.kl * kl_k3(ours.logp, ours.reference_logp)
     assert max(ours.differences(case, theirs)) < 1e-6
 

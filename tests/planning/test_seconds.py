@@ -7,7 +7,7 @@ import torch
 from commands import command
 from plans import SMALL, paper
 
-from replication.planning import cpu, pace, seconds
+from replication.planning import cpu, memory, pace, seconds
 from replication.planning.page import findings, page, times, times_page
 from replication.policy import small_model, small_tokenizer
 
@@ -91,6 +91,17 @@ def test_what_is_timed_on_a_cpu_counts_as_often_as_a_step_does_it(monkeypatch):
     assert ran == ["reference"]  # the last
     monkeypatch.setattr(cpu, "median_seconds", lambda work: float(work().logits.numel()))
     assert cpu.prefill(p, model) == 2 * 30 / 2  # two prompts at once, a word list of 30 after each
+
+
+def test_a_correction_scores_the_samples_once_more_where_there_are_several_updates():
+    plain, corrected = paper("8b"), paper("8b", "--objective.correction mask")
+    more = pace.training_flops(corrected) - pace.training_flops(plain)
+    assert more == pytest.approx(256 * 8448 * pace.token_flops(plain))
+    assert memory.record(corrected) - memory.record(plain) == 256 * 8448 * 4
+    one = "--train.minibatches 1"
+    assert pace.training_flops(paper("8b", f"{one} --objective.correction mask")) == pace.training_flops(
+        paper("8b", one)
+    )
 
 
 def test_a_timed_pass_is_one_of_the_rollouts(monkeypatch):

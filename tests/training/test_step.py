@@ -262,7 +262,7 @@ def test_the_learning_rate_falls_linearly_to_its_end():
 
 def test_metrics_are_means_over_completion_tokens_without_erased_ones():
     part = SimpleNamespace(
-        token_mask=torch.tensor([[True, True], [True, False], [True, True]]), erased=torch.tensor([False, False, True])
+        known=torch.tensor([[True, True], [True, False], [True, True]]), erased=torch.tensor([False, False, True])
     )
     metrics = StepMetrics()
     metrics.add_mean("entropy", torch.tensor([[1.0, 2.0], [6.0, 50.0], [70.0, 90.0]]), part)
@@ -302,12 +302,12 @@ def test_metrics_of_a_rollout():
 def test_metrics_of_a_forward_pass():
     """The mismatch is taken before the first update only; the step's KL is that of the new policy to the sampler."""
     old, logp = torch.tensor([[-1.0, -2.0, -9.0]]), torch.tensor([[-1.5, -1.0, 0.0]])
-    part = SimpleNamespace(token_mask=torch.tensor([[True, True, False]]), erased=torch.tensor([False]), old_logp=old)
+    part = SimpleNamespace(known=torch.tensor([[True, True, False]]), erased=torch.tensor([False]), old_logp=old)
     out = TokenLoss(logp, torch.tensor([[0.6, 2.7, 9.0]]), torch.tensor([[False, True, True]]), None)
     metrics = StepMetrics()
-    metrics.add_tokens(part, logp, torch.tensor([[0.3, 0.4, 9.0]]), out)
+    metrics.add_tokens(part, logp, torch.tensor([[0.3, 0.4, 9.0]]), old, out)
     metrics.before_update = False
-    metrics.add_tokens(part, logp + 5, torch.tensor([[0.3, 0.4, 9.0]]), out)
+    metrics.add_tokens(part, logp + 5, torch.tensor([[0.3, 0.4, 9.0]]), old, out)
     k3 = [math.exp(d) - d - 1 for d in (0.5, -1.0, -4.5, -6.0)]
     want = {"entropy": 0.35, "ratio": 1.65, "clip_fraction": 0.5, "kl_step": sum(k3) / 4, "mismatch": 0.75}
     assert metrics.reduce(ALONE) == pytest.approx(want)
