@@ -65,7 +65,7 @@ class Config:
     @property
     def correction(self) -> Literal["none", "truncate", "mask"]:
         """The correction that a training makes."""
-        return self.objective.correction_with("torch")
+        return self.objective.correction_with(self.rollout.engine)
 
     @property
     def scores_first(self) -> bool:

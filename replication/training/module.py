@@ -75,9 +75,7 @@ class E3RLModule(L.LightningModule):
         """Roll out, grade, give credit, and update on every minibatch."""
         step, slots, indices = batch  # this process's share of the step's problems
         with whole_weights(self.trainer.strategy):
-            self.sampler.policy.engine.sync()
             rollout, correct = self.sampler.step(step, slots, indices, self.running)  # verdicts are [P, G]
-            self.sampler.policy.engine.rest()
             seqs = sequences(rollout, self.tokenizer.pad_token_id, attempts=self.config.credit.negatives)
             self.metrics.add_total("dropped_logp", float((seqs.token_mask & ~seqs.known).sum()))
             advantage = self.credit(rollout, seqs, correct)  # [r, T]
@@ -213,9 +211,7 @@ class E3RLModule(L.LightningModule):
         train = self.config.train
         if train.validate_every and (step + 1) % train.validate_every == 0:
             with whole_weights(self.trainer.strategy):
-                self.sampler.policy.engine.sync()
                 self.sampler.validate(self.sampler.heldout[self.global_rank :: self.trainer.world_size])
-                self.sampler.policy.engine.rest()
         row = {"step": float(step + 1), **self.metrics.reduce(self.trainer.strategy)}
         rates = row["verdict/no_answer"], row["verdict/timed_out"]
         check_rates(self.config.grading, train.prompts * self.config.rollout.group_size, *rates, f"step {step + 1}")

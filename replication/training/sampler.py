@@ -49,6 +49,7 @@ class Sampler:
         Returns:
             The rollout of P groups in the order of the slots, and [P, G] verdicts, 1 or 0.
         """
+        self.policy.engine.sync()
         rollout, correct = self._groups(step, slots, indices, running)
         self.metrics.add_rollout(rollout, correct)
         for attempt in range(self.config.train.refills):
@@ -63,6 +64,7 @@ class Sampler:
                 order[i] = len(slots) + new
             rollout = Rollout.concatenate([rollout, more]).pick(order)
             correct = torch.cat([correct, more_correct])[order]
+        self.policy.engine.rest()
         return rollout, correct
 
     def _groups(
@@ -87,7 +89,9 @@ class Sampler:
             self.config.rollout, group_size=k, cool_fraction=0.0, max_rows=max(k, self.config.rollout.max_rows)
         )
         keys = [seed_for(self.seed, "validate", problem.id, i) for problem in problems for i in range(k)]
+        self.policy.engine.sync()
         done = self.policy.roll_out(problems, keys, rollout, replace(self.config.erasure, fraction=0.0))
+        self.policy.engine.rest()
         correct = self._grade(done, problems, "heldout_")
         self.metrics.add("heldout", correct.sum(), correct.numel())
 

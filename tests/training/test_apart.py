@@ -12,11 +12,12 @@ from small_models import small_model
 
 from replication.config import Config, CreditConfig, ErasureConfig, ObjectiveConfig, RolloutConfig, TrainConfig
 from replication.objectives.objective import token_loss
+from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
+from replication.rollout.policy import Policy
 from replication.training.batch import MicroBatch, idle, micro_batches, sequences
 from replication.training.logprobs import completion_logp
 from replication.training.module import E3RLModule
-from replication.training.sampler import Sampler
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
 ROLLOUT = RolloutConfig(group_size=2, segments=3, segment_tokens=4, temperature=0.7)
@@ -26,7 +27,7 @@ ALONE = SimpleNamespace(reduce=lambda tensor, reduce_op: tensor, root_device="cp
 
 @pytest.fixture(scope="module")
 def rollout(model):
-    return roll_out(model, PROMPTS, torch.arange(6), ROLLOUT, ErasureConfig(kappa=-1.0, cap=2), [1], 0)
+    return roll_out(TorchEngine(model), PROMPTS, torch.arange(6), ROLLOUT, ErasureConfig(kappa=-1.0, cap=2), [1], 0)
 
 
 def module(minibatches=1, **objective) -> E3RLModule:
@@ -36,7 +37,7 @@ def module(minibatches=1, **objective) -> E3RLModule:
         credit=CreditConfig(allocation="uniform", negatives=True),
         objective=ObjectiveConfig(**objective),
     )
-    made = E3RLModule(config, small_model(), SimpleNamespace(pad_token_id=0), [], 0)
+    made = E3RLModule(config, small_model(), SimpleNamespace(pad_token_id=0, eos_token_id=1), [], 0)
     made._trainer = SimpleNamespace(strategy=ALONE, world_size=1, loggers=[])
     return made
 
@@ -190,14 +191,14 @@ def test_a_step_counts_what_it_drops_and_scores_before_its_first_update(rollout,
 @pytest.mark.parametrize(("kind", "every"), [("none", False), ("truncate", False), ("mask", True)])
 def test_a_run_goes_on_whatever_the_samplers_log_probabilities_are(quick_fit, monkeypatch, kind, every):
     """Some tokens of each step, or all of them, have none."""
-    sample = Sampler._roll_out
+    sample = Policy.roll_out
 
     def broken(self, *args):
         done = sample(self, *args)
         done.logp[:, slice(None) if every else 2] = math.nan
         return done
 
-    monkeypatch.setattr(Sampler, "_roll_out", broken)
+    monkeypatch.setattr(Policy, "roll_out", broken)
     out, _ = quick_fit("--out=out", f"--objective.correction={kind}")
     rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
     assert len(rows) == 4

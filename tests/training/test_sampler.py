@@ -28,11 +28,13 @@ def asked(monkeypatch):
         return SimpleNamespace(row_steps=1, group_size=rollout.group_size, groups=len(problems))
 
     monkeypatch.setattr(module.Rollout, "concatenate", lambda both: SimpleNamespace(pick=lambda order: both[0]))
+    turns = []
+    engine = SimpleNamespace(sync=lambda: turns.append("sync"), rest=lambda: turns.append("rest"))
     config = Config(rollout=RolloutConfig(group_size=2, cool_fraction=0.5), train=TrainConfig(validate_samples=3))
-    out = Sampler(config, SimpleNamespace(roll_out=noted), PROBLEMS, (), 3, None, StepMetrics())
+    out = Sampler(config, SimpleNamespace(roll_out=noted, engine=engine), PROBLEMS, (), 3, None, StepMetrics())
     out.metrics.add_rollout = lambda done, correct: None
     out._grade = lambda rollout, problems, prefix="": torch.zeros(len(problems), rollout.group_size)
-    out.calls = calls
+    out.calls, out.turns = calls, turns
     return out
 
 
@@ -59,6 +61,14 @@ def test_each_refill_draws_another_problem(asked):
     assert all(one != other for one, other in tries)  # the slots draw apart
 
 
+def test_an_engine_gets_the_weights_once_a_step_and_rests_after_it(asked):
+    """Refills come from the same weights; the validation from those of after the update."""
+    asked.config.train.refills = 2
+    asked.step(0, [4, 5], [7, 8], None)
+    asked.validate(PROBLEMS[:2])
+    assert len(asked.calls) == 4 and asked.turns == ["sync", "rest"] * 2
+
+
 def test_validation_is_plain_at_the_temperature_and_always_the_same(asked):
     for _ in range(2):
         asked.validate(PROBLEMS[:2])
@@ -83,7 +93,7 @@ def test_refills_replace_the_silent_slots_only(model):
 
     sampler = Sampler(
         config=Config(train=TrainConfig(refills=2)),
-        policy=None,
+        policy=SimpleNamespace(engine=SimpleNamespace(sync=lambda: None, rest=lambda: None)),
         problems=range(50),
         heldout=(),
         seed=3,
