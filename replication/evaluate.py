@@ -123,7 +123,7 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
     from replication.grading.pool import Grader
     from replication.loading import load_policy
     from replication.policy import base_policy, use_machine
-    from replication.rollout.agreement import check_sampler
+    from replication.rollout.agreement import check_engine, check_sampler
     from replication.rollout.policy import Policy
 
     if checkpoint is not None and not Path(checkpoint).is_dir():
@@ -131,12 +131,16 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
     check_start(run)
     path, revision = (checkpoint, None) if checkpoint else base_policy(config.policy, run.model)
     model, tokenizer = load_policy(path, revision, config.policy.dtype)
-    model.to(use_machine(config.policy))
+    device = use_machine(config.policy)
+    if config.rollout.engine == "torch":  # another has weights of its own there
+        model.to(device)
     asked = prompt_ids(tokenizer, next(iter(benchmarks.values()))[0].question, config.policy.thinking)
     every = [problem for problems in benchmarks.values() for problem in problems]
     most = dataclasses.replace(config.rollout, max_rows=max(config.rollout.max_rows, config.evaluate.samples))
     policy = Policy.of(model, tokenizer, config.policy.thinking, most, every)
     check_sampler(model, asked, policy.ends, tokenizer.pad_token_id)
+    if config.rollout.engine != "torch":
+        check_engine(policy.engine, model, asked, policy.ends, tokenizer.pad_token_id)
     parts = chunks(benchmarks, config.rollout, config.evaluate)
     scratch = Path(".scratch/evaluate") / fingerprint(run, path, revision, benchmarks)
     chunks_file = scratch / "chunks.jsonl"

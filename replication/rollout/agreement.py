@@ -15,12 +15,14 @@ from replication.errors import UserError, is_out_of_memory
 from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.rollout.masks import text_config, window_of
+from replication.rollout.protocol import Engine
 from replication.rollout.sampling import tempered_logp
 from replication.rollout.trace import Rollout
 from replication.rollout.uncertainty import token_surprisal
 
 LIMIT = 1e-3
 """nats, of any token: some ten times float32's rounding, and a hundredth of what a forgotten scaling does"""
+ROUGH = 0.1  # nats a token, of other kernels in bfloat16
 LONGEST = 64  # tokens of the prompt that are used
 WINDOW = 512  # the widest sliding window that the prompt is repeated to reach beyond
 ROLLOUT = RolloutConfig(group_size=2, segments=2, segment_tokens=3, max_rows=4)
@@ -61,6 +63,27 @@ def check_sampler(model: Any, prompt: Sequence[int], ends: Sequence[int], pad_id
             "another model"
         )
     return done
+
+
+def check_engine(engine: Engine, model: Any, prompt: Sequence[int], ends: Sequence[int], pad_id: int) -> float:
+    """The same for an engine with weights and kernels of its own, in the model's precision.
+
+    Returns:
+        Mean difference of a token's log-probability from that of a plain forward pass, in nats.
+
+    Raises:
+        UserError: it is more than rounding.
+    """
+    prompts = [list(prompt[:LONGEST]), list(prompt[: (len(prompt) + 1) // 2][:LONGEST])]
+    done = roll_out(engine, prompts, torch.arange(4), ROLLOUT, ERASURE, ends, pad_id)
+    plain = torch.cat([plain_logp(model, done, row) for row in range(len(done.tokens))])
+    difference = float((done.logp[done.mask] - plain).abs().mean())
+    if not difference <= (LIMIT if model.dtype == torch.float32 else ROUGH):
+        raise UserError(
+            f"{model.config.model_type}: the engine's log-probabilities differ from those of a plain forward pass by "
+            f"{difference:.2g} nats a token: use --rollout.engine torch"
+        )
+    return difference
 
 
 def probes(model: Any, prompt: Sequence[int]) -> list[list[int]]:

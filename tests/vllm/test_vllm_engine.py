@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ if find_spec("vllm") is None:
     pytest.skip("vLLM is not installed here: `make vllm`", allow_module_level=True)
 
 import transformers
+from scipy import stats
 from small_models import SIZE, small_model
 
 from replication.config import ErasureConfig, RolloutConfig
@@ -101,6 +103,36 @@ def test_cool_members_and_truncation_are_scored_by_the_whole_distribution(model,
     assert max(apart(model, done, 0.8)) < 1e-4
     warm = done.logp[done.mask & (torch.arange(32)[:, None] % 4 < 2)].mean()
     assert done.logp[done.mask & (torch.arange(32)[:, None] % 4 >= 2)].mean() > warm + 0.2
+
+
+def places_in_the_distribution(model, engine, *temperatures):
+    """Of each of 51,200 sampled tokens a number in [0, 1): the mass of the words before it, and a random part of its
+    own. These are independent and uniform where each token is drawn from its own distribution, whatever the model."""
+    settings = RolloutConfig(group_size=128, segments=5, segment_tokens=10, max_rows=128, temperature=0.8)
+    keys = torch.tensor([seed_for(1, p, m) for p in range(8) for m in range(128)])
+    done = roll_out(engine, PROMPTS, keys, settings, PLAIN, (), 0)
+    chance, found = torch.Generator().manual_seed(0), {temperature: [] for temperature in temperatures}
+    for (group, prompt), temperature in product(enumerate(PROMPTS), temperatures):
+        tokens = done.tokens[group * 128 : group * 128 + 128]
+        ids = torch.cat([torch.tensor(prompt).expand(128, -1), tokens], 1)
+        with torch.no_grad():
+            p = torch.softmax(model(ids).logits[:, len(prompt) - 1 : -1].double() / temperature, -1)
+        mine = p.gather(2, tokens[..., None]).squeeze(2)
+        upto = p.cumsum(2).gather(2, tokens[..., None]).squeeze(2)
+        found[temperature].append(
+            (upto - mine * torch.rand(mine.shape, generator=chance, dtype=torch.double)).flatten()
+        )
+    return [torch.cat(parts).numpy() for parts in found.values()]
+
+
+def test_tokens_are_drawn_from_the_models_distribution(model, engine):
+    """Kolmogorov and Smirnov on 51,200 tokens, alone and beside the embedded engine's. What it can see: the same
+    tokens held against a temperature that is 10 % higher are rejected at once."""
+    theirs, warmer = places_in_the_distribution(model, engine, 0.8, 0.88)
+    (ours,) = places_in_the_distribution(model, TorchEngine(model), 0.8)
+    assert len(theirs) == 51_200
+    assert stats.kstest(theirs, "uniform").pvalue > 1e-3 and stats.ks_2samp(theirs, ours).pvalue > 1e-3
+    assert stats.kstest(warmer, "uniform").pvalue < 1e-6
 
 
 def test_new_weights_reach_the_engine_and_old_prefixes_are_forgotten(model, engine):

@@ -148,7 +148,8 @@ class VLLMSession:
         watcher: Watcher | None,
     ):
         self.owner, self.core, self.measuring = engine, engine.llm.llm_engine, engine.measuring
-        self.rollout, self.ends, self.watcher = rollout, list(ends), watcher
+        self.rollout, self.watcher = rollout, watcher
+        self.ends = [end for end in ends if 0 <= end < engine.ids]  # vLLM refuses others
         g = rollout.group_size
         self.text = [list(prompt) for prompt in prompts for _ in range(g)]  # of each row, the prompt included
         self.prompt_size = [len(prompt) for prompt in prompts for _ in range(g)]
