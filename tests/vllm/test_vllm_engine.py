@@ -75,11 +75,15 @@ def test_log_probabilities_and_entropies_are_those_of_plain_forward_passes(model
 
 
 def test_greedy_text_is_that_of_the_embedded_engine(model, engine):
-    """One token is left to draw from, so that both write the same; erasures are forced by a threshold near 0."""
-    greedy = replace(ROLLOUT, top_k=1)
+    """One token is left to draw from, so that both write the same; a threshold near 0 erases every segment twice. 64
+    prompts, eight segments each."""
+    greedy = replace(ROLLOUT, group_size=1, segments=8, top_k=1)
     always = ErasureConfig(baseline="fixed", level=1e-6, growth=0.0, history=0.0, cap=2)
-    theirs, ours = (sample(one, greedy, always) for one in (engine, TorchEngine(model)))
-    assert theirs.attempts and torch.equal(theirs.tokens, ours.tokens)
+    prompts = [[5 + (7 * i + j * j) % 25 for j in range(3 + 9 * i % 40)] for i in range(64)]
+    theirs, ours = (
+        roll_out(one, prompts, torch.arange(64), greedy, always, (), 0) for one in (engine, TorchEngine(model))
+    )
+    assert len(theirs.attempts) == 64 * 8 * 2 and torch.equal(theirs.tokens, ours.tokens)
     torch.testing.assert_close(theirs.logp, ours.logp, atol=1e-4, rtol=0)
     torch.testing.assert_close(theirs.u, ours.u, atol=1e-4, rtol=1e-4, equal_nan=True)
     assert [a[:5] for a in theirs.attempts] == [a[:5] for a in ours.attempts]
