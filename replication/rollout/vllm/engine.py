@@ -7,6 +7,7 @@ sampled tokens' log-probabilities and measures are taken from the logits on the 
 from __future__ import annotations
 
 import copy
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -100,6 +101,11 @@ class VLLMEngine:
             described.save_pretrained(folder)
             if cuda and torch.distributed.is_initialized():  # else every process would take the first GPU
                 settings["distributed_executor_backend"] = "external_launcher"
+                for name, value in (
+                    ("RANK", torch.distributed.get_rank()),
+                    ("LOCAL_RANK", torch.cuda.current_device()),
+                ):
+                    os.environ.setdefault(name, str(value))  # which Lightning's own launcher of DDP leaves out
             self.llm = vllm.LLM(
                 model=folder,
                 runner="generate",
