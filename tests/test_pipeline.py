@@ -143,6 +143,21 @@ def test_the_matrix_names_sections_that_exist():
     assert set(MATRIX["models"]) <= set(MATRIX["bases"])
 
 
+def test_the_settings_outlive_one_experiment_after_another(tmp_path):
+    """`dvc exp run -S` writes into params.yaml; with a comment beside a list it could no longer read its own writing."""
+    from dvc.utils.hydra import apply_overrides
+
+    copied = tmp_path / "params.yaml"
+    copied.write_text((ROOT / "params.yaml").read_text())
+    for models, algorithms in (([], ["grpo"]), (["tiny"], MATRIX["algorithms"]), ([], ["grpo", "e3rl"])):
+        lists = {"models": models, "algorithms": algorithms, "bases": ["tiny"], "seeds": [7]}
+        written = [f"matrix.{key}=[{','.join(map(str, values))}]" for key, values in lists.items()]
+        apply_overrides(str(copied), [*written, "models.tiny.train.lr=1.0e-3"])
+        params = yaml.safe_load(copied.read_text())
+        assert params["matrix"] == lists and params["models"]["tiny"]["train"]["lr"] == 1.0e-3
+        assert params["algorithms"] == PARAMS["algorithms"]
+
+
 def test_the_plots_are_outputs_of_the_report():
     plots = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
     assert plots and {*plots} <= {next(iter(out)) for out in STAGES["report"]["outs"]}
