@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import fields
+from itertools import takewhile
 
 import pytest
 from commands import ROOT
@@ -24,7 +25,8 @@ def named(text):
     blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
     lines = re.findall(r"^(?:\S+ -m )?dvc (.*)$", blocks, re.MULTILINE)
     inline = re.findall(r"`(?:\S+ -m )?dvc ([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    return [shlex.split(line.split("|")[0], comments=True) for line in [*lines, *inline]]
+    words = (shlex.split(line, comments=True) for line in [*lines, *inline])
+    return [list(takewhile(lambda word: word != "|", line)) for line in words]
 
 
 FOUND = [(page.name, argv) for page in PAGES for argv in named(page.read_text())]
@@ -44,7 +46,7 @@ def test_every_setting_that_an_experiment_changes_is_one():
     settings = [argv[i + 1] for _, argv in FOUND for i, word in enumerate(argv) if word == "-S"]
     assert settings
     for setting in settings:
-        group, _, rest = setting.partition("=")[0].partition(".")
+        group, _, rest = setting.removeprefix("+").partition("=")[0].partition(".")
         if group == "matrix":
             assert rest in {field.name for field in fields(Matrix)}, setting
         else:
