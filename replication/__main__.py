@@ -1,6 +1,8 @@
 """`replication <command>`, the same as `python -m replication.<command>`.
 
 Also `replication --version`, and `replication completion` for what bash completes: `eval "$(replication completion)"`.
+Where there is no params.yaml, as after the install of a wheel, `generate` and `evaluate` read the package's own, for a
+model that is a folder or a hub id.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ COMMANDS = {  # in the order of their use
     "check": "the gate: the metrics against the recorded ones and the paper's",
     "repro": "rerun what has changed of the pipeline",
 }
+
+SETTINGS = ROOM / "decoding/params.yaml"  # `custom` of the repository's params.yaml
+DECODES = ("generate", "evaluate")  # what needs no other settings than those
 
 
 def usage() -> str:
@@ -66,6 +71,13 @@ def completion() -> str:
     ])  # fmt: skip
 
 
+def with_settings(command: str, argv: list[str]) -> list[str]:
+    """The arguments of a command, with the package's own settings where there are no others."""
+    named = any(word == "--params" or word.startswith("--params=") for word in argv)
+    needed = command in DECODES and not named and not Path("params.yaml").exists()
+    return [*argv, "--params", str(SETTINGS)] if needed else argv
+
+
 def main() -> None:
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("--help", "-h"):
@@ -76,9 +88,8 @@ def main() -> None:
         print(completion())
     elif command in COMMANDS:
         sys.stdout.flush()
-        os.execv(
-            sys.executable, [sys.executable, "-m", f"replication.{command}", *sys.argv[2:]]
-        )  # as Lightning needs it
+        argv = with_settings(command, sys.argv[2:])
+        os.execv(sys.executable, [sys.executable, "-m", f"replication.{command}", *argv])  # as Lightning needs it
     else:
         raise UserError(f"replication {command} is no command: it has {', '.join(COMMANDS)}")
 

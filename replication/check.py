@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from replication.errors import Parser, run_command
+from replication.errors import Parser, UserError, run_command
 from replication.gate.judge import FAILED, MISSING, NOT_RUN, OK, REPRODUCED, judge_claim, judge_default, judge_study
 from replication.gate.record import record
 from replication.gate.reference import is_sealed, read_json, read_reference
@@ -36,6 +36,10 @@ def main() -> None:
     parser.add_argument("--study", type=Path, default=Path("reports/study.json"), help="the study's summary")
     parser.add_argument("--verbose", action="store_true", help="also list the rows that passed")
     arguments = parser.parse_args()
+    if not arguments.reference.exists():
+        raise UserError(
+            f"{arguments.reference} does not exist: run from the repository's root, or name another by --reference"
+        )
     reference, metrics = read_reference(arguments.reference), read_json(arguments.metrics)
     if arguments.record:
         recorded = record(arguments.reference, reference, metrics, arguments.runs, arguments.study)

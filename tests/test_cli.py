@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from replication.cli import load_run, model_section
+from replication.__main__ import SETTINGS
+from replication.cli import load_run, model_section, read_params
 from replication.config import SECTIONS, Config, RolloutConfig
 from replication.errors import UserError
 from replication.training.machine import check_settings
@@ -197,6 +198,12 @@ def test_every_shipped_setting_is_accepted():
     cells = [(m, "e3rl") for m in shipped["models"]] + [("tiny", a) for a in shipped["algorithms"]]
     for model, algorithm in cells:
         load(ROOT / "params.yaml", "--model", model, "--algorithm", algorithm)
+
+
+def test_the_consoles_own_settings_are_custom_of_the_shipped_ones():
+    own, shipped = (read_params(p) for p in (SETTINGS, ROOT / "params.yaml"))
+    custom = {"policy", "rollout", "erasure", "evaluate"}
+    assert own["models"] == {"custom": {k: v for k, v in shipped["models"]["custom"].items() if k in custom}}
 
 
 def test_fingerprint_knows_what_changed(params):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from replication import __main__ as console
+from replication.cli import load_run
 from replication.errors import UserError
 
 
@@ -32,6 +33,28 @@ def test_a_command_becomes_its_module_with_its_arguments(monkeypatch, capsys):
     monkeypatch.setattr("os.execv", lambda *argv: called.append(argv))
     console_of(monkeypatch, capsys, "fit", "--model", "4b", "--plan")
     assert called == [(sys.executable, [sys.executable, "-m", "replication.fit", "--model", "4b", "--plan"])]
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate"])
+def test_without_a_settings_file_decoding_takes_the_packages_own(monkeypatch, tmp_path, command):
+    monkeypatch.chdir(tmp_path)
+    own = ["--params", str(console.SETTINGS)]
+    assert console.with_settings(command, ["--model", "m"]) == ["--model", "m", *own]
+    assert console.with_settings("fit", ["--model", "m"]) == ["--model", "m"]
+    for named in (["--params", "mine.yaml"], ["--params=mine.yaml"]):
+        assert console.with_settings(command, named) == named
+    (tmp_path / "params.yaml").touch()
+    assert console.with_settings(command, []) == []
+
+
+def test_the_packages_own_settings_are_of_any_model(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    argv = console.with_settings("generate", ["--model", "model"])
+    run = load_run(["policy", "rollout", "erasure"], argv)
+    assert (run.config.policy.pretrained, run.config.rollout.segment_tokens) == ("model", 64)
+    with pytest.raises(UserError, match="tiny is not known: use one of custom, the folder of a model, or a hub id"):
+        load_run(["policy"], console.with_settings("generate", []))
 
 
 def test_what_is_no_command_is_one_line(monkeypatch, capsys):

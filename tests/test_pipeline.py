@@ -143,6 +143,38 @@ def test_the_matrix_names_sections_that_exist():
     assert set(MATRIX["models"]) <= set(MATRIX["bases"])
 
 
+def test_the_settings_outlive_one_experiment_after_another(tmp_path):
+    """`dvc exp run -S` writes into params.yaml; with a comment beside a list it breaks the file."""
+    from dvc.utils.hydra import apply_overrides
+
+    copied = tmp_path / "params.yaml"
+    copied.write_text((ROOT / "params.yaml").read_text())
+    for models, algorithms in (([], ["grpo"]), (["tiny"], MATRIX["algorithms"]), ([], ["grpo", "e3rl"])):
+        lists = {"models": models, "algorithms": algorithms, "bases": ["tiny"], "seeds": [7]}
+        written = [f"matrix.{key}=[{','.join(map(str, values))}]" for key, values in lists.items()]
+        apply_overrides(str(copied), [*written, "models.tiny.train.lr=1.0e-3"])
+        params = yaml.safe_load(copied.read_text())
+        assert params["matrix"] == lists and params["models"]["tiny"]["train"]["lr"] == 1.0e-3
+        assert params["algorithms"] == PARAMS["algorithms"]
+
+
+def test_an_experiment_may_change_each_setting_of_the_matrix():
+    """DVC writes each section in turn: what two of them share by an anchor, the second one would set back unsaid."""
+
+    def mappings(value):
+        if isinstance(value, dict):
+            yield value
+            for inner in value.values():
+                yield from mappings(inner)
+
+    named = {"models": MATRIX["bases"], "algorithms": MATRIX["algorithms"]}
+    for group, names in named.items():
+        for name in names:
+            others = [section for key, section in PARAMS[group].items() if key != name]
+            shared = {id(found) for section in others for found in mappings(section)}
+            assert not any(id(found) in shared for found in mappings(PARAMS[group][name])), f"{group}.{name}"
+
+
 def test_the_plots_are_outputs_of_the_report():
     plots = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
     assert plots and {*plots} <= {next(iter(out)) for out in STAGES["report"]["outs"]}

@@ -230,6 +230,11 @@ def test_damaged_files_are_named(place, name, text, told):
     assert code == 2 and out == "" and name in err and told in err and err.count("\n") == 1
 
 
+def test_elsewhere_it_says_where_to_run(tmp_path):
+    said = "reports/reference.json does not exist: run from the repository's root, or name another by --reference"
+    assert check(tmp_path) == (2, "", f"error: {said}\n")
+
+
 @pytest.mark.parametrize(
     ("runs", "told"),
     [
