@@ -34,7 +34,7 @@ from replication.rollout.vllm.engine import VLLMEngine, VLLMSession
 
 NEVER = [-1]  # no token ends a completion, so that all have one length
 PLAIN = ErasureConfig(fraction=0.0)
-FIFTH = ErasureConfig(baseline="fixed", level=1e-6, growth=0.0, history=0.0, cap=1, fraction=0.2)  # in twos of ten
+QUARTER = ErasureConfig(baseline="fixed", level=1e-6, growth=0.0, history=0.0, cap=1, fraction=0.25)  # of each group
 PROMPT, ROUNDS = 40, 3
 
 
@@ -96,7 +96,7 @@ def measured(model: Any, words: int, counts: Sequence[int], longest: int) -> dic
     assert isinstance(vllm, VLLMEngine)
     whole = RolloutConfig(group_size=1, segments=1, segment_tokens=longest, max_rows=most)
     parts = RolloutConfig(group_size=1, segments=8, segment_tokens=segment, max_rows=most)
-    tens = RolloutConfig(group_size=most // 8, segments=8, segment_tokens=segment, max_rows=most)
+    groups = RolloutConfig(group_size=most // 8, segments=8, segment_tokens=segment, max_rows=most)
     steps: list[tuple[int, int]] = []
     piece = VLLMSession._piece
 
@@ -119,14 +119,14 @@ def measured(model: Any, words: int, counts: Sequence[int], longest: int) -> dic
                 "one segment": of(vllm, most, whole),
                 "eight segments": of(vllm, most, parts),
                 "eight segments, no seeds": seedless,
-                "eight segments, a share erased": of(vllm, most, tens, FIFTH),
+                "eight segments, a quarter of the rows erased once": of(vllm, most, groups, QUARTER),
             }
         )
     found["vLLM by segments"] = costs
     found["a boundary's cost"] = round(costs["one segment"] / costs["eight segments"] - 1, 3)
     found["a seed's cost"] = round(costs["eight segments, no seeds"] / costs["eight segments"] - 1, 3)
-    found["a regenerated token over a token"] = round(
-        costs["eight segments"] / costs["eight segments, a share erased"], 3
+    found["rate where a quarter of the rows erases, over none"] = round(
+        costs["eight segments, a quarter of the rows erased once"] / costs["eight segments"], 3
     )
     found["resubmitted tokens from the cache"] = round(served(steps), 3)
     print({key: value for key, value in found.items() if key != "tokens in a second"}, flush=True)
