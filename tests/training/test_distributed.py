@@ -12,18 +12,18 @@ SCRIPT = str(Path(__file__).parent / "fit_with_sgd.py")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clip", [0.0, 0.01])
-def test_ddp_and_deepspeed_equal_a_single_process(workshop, clip):
-    """Same problems, random numbers and gradients, under SGD, with a clip that binds and with none (fp32)."""
+def test_ddp_and_deepspeed_equal_a_single_process(workshop):
+    """Same problems, random numbers and gradients, under SGD, with a clip that binds (fp32); the gradients below are
+    those of none."""
     argv = [*SMALL, "--algorithm=e3rl_mixed", "--train.steps=3", "--train.micro_rows=2", "--train.lr=0.03"]
     build = {"TORCH_EXTENSIONS_DIR": str(ROOT / ".scratch/torch_extensions")}  # compiled once, about two minutes
-    out = {name: workshop / f"runs/{name}-{clip}" for name in ("single", "ddp", "deepspeed_zero2", "deepspeed_zero3")}
+    out = {name: workshop / f"runs/{name}" for name in ("single", "ddp", "deepspeed_zero2", "deepspeed_zero3")}
     for name, folder in out.items():
         devices = 1 if name == "single" else 2
         flags = [
             f"--trainer.strategy={name}",
             f"--trainer.devices={devices}",
-            f"--train.grad_clip={clip}",
+            "--train.grad_clip=0.01",
             f"--out={folder}",
         ]
         run(SCRIPT, *argv, *flags, cwd=workshop, **build)
