@@ -85,10 +85,8 @@ def test_the_readmes_numbers_are_the_metrics():
         return tuple(f"{modes[mode]['avg']['mean']:.2f}" for mode in ("plain", "erased", "plain@0.3"))
 
     plain, erased, cool = avg("tiny")
-    assert (
-        f"lifts the untrained policy from {plain} to {erased}, for a third more tokens. Temperature 0.3 lifts it to {cool}"
-        in text
-    )
+    assert f"lifts the untrained policy from {plain} to {erased}, for a third more tokens." in text
+    assert f"Temperature 0.3 lifts it to {cool}, for none" in text
     plain, erased, cool = avg("selfcheck")
     assert f"erasing lifts {plain} to {erased}. Temperature 0.3 lowers it to {cool}" in text
 

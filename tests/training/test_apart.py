@@ -206,3 +206,9 @@ def test_a_run_goes_on_whatever_the_samplers_log_probabilities_are(quick_fit, mo
         tokens = row["completion_tokens"] * 16
         assert row["dropped_logp"] == pytest.approx(tokens) if every else 0 < row["dropped_logp"] <= 16
         assert row["mismatch"] < 1e-5
+
+
+def test_a_training_on_vllm_truncates_unless_it_is_told_otherwise():
+    assert Config().correction == "none" and Config(rollout=RolloutConfig(engine="vllm")).correction == "truncate"
+    told = Config(rollout=RolloutConfig(engine="vllm"), objective=ObjectiveConfig(correction="none"))
+    assert told.correction == "none"
