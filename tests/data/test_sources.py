@@ -216,7 +216,7 @@ def test_an_unknown_column_of_ours_is_refused(write, deepmath):
         ("a.jsonl", b'{"question": "\xff"}\n', "UTF-8"),
         (
             "a.jsonl",
-            gzip.compress(b'{"question": "q", "final_answer": "1"}\n'),
+            gzip.compress(b'{"question": "q", "final_answer": "1"}\n', mtime=0),
             "UTF-8.*save it as one, not compressed",
         ),
         ("a.jsonl", '{"question": "q", "final_answer": "1"}\n'.encode("utf-16"), "UTF-8.*save it as one"),
