@@ -71,7 +71,7 @@ $(VLLM): pyproject.toml
 	@touch $@
 
 vllm: $(VLLM) ## vLLM's CPU build in an environment of its own, and the tests that need it
-	.venv-vllm/bin/python -m pytest tests/vllm
+	.venv-vllm/bin/python -m pytest tests/with_vllm
 
 mutants: $(STAMP) ## plants errors in the equations; a test must notice each one
 	$(BIN)/python tests/mutants/run.py
