@@ -147,3 +147,16 @@ def test_every_document_that_is_cited_exists():
             places = [path.parent / name, ROOT / name, ROOT / "docs" / name, ROOT / "reports" / name]
             assert any(place.exists() for place in places), f"{path}: {name}"
         assert not re.search(r"\bfindings? \d", path.read_text()), f"{path}: there is no document of findings"
+
+
+def test_the_engines_figures_are_those_of_the_bench():
+    text = (ROOT / "docs/engines.md").read_text()
+    found = json.loads((ROOT / "reports/engines.json").read_text())["models"]["tiny"]
+    for rows, rates in found["tokens in a second"].items():
+        cells = " | ".join(f"{rates[name]:,.0f}" for name in ("torch", "vLLM", "generate", "continuous batching"))
+        assert f"| {rows} | {cells} |" in text
+    for name in ("a boundary's cost", "a seed's cost", "resubmitted tokens from the cache"):
+        assert f"| {100 * found[name]:.1f} %" in text, name
+    parts = found["vLLM by segments"]
+    erased, plain = parts["eight segments, a quarter of the rows erased once"], parts["eight segments"]
+    assert f"{erased:,.0f} of {plain:,.0f}" in text
