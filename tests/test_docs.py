@@ -86,6 +86,8 @@ def test_the_readmes_numbers_are_the_metrics():
 
     plain, erased, cool = avg("tiny")
     assert f"lifts the untrained policy from {plain} to {erased}, for a third more tokens." in text
+    tokens = {mode: METRICS["tiny"]["untrained"]["heldout"][mode]["tokens"]["mean"] for mode in ("plain", "erased")}
+    assert 1.28 < tokens["erased"] / tokens["plain"] < 1.39, "a third more"
     assert f"Temperature 0.3 lifts it to {cool}, for none" in text
     plain, erased, cool = avg("selfcheck")
     assert f"erasing lifts {plain} to {erased}. Temperature 0.3 lowers it to {cool}" in text
