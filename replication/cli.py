@@ -266,7 +266,7 @@ def data_of(run: Run, needed: str = "train.jsonl") -> Path:
 
 def check_start(run: Run) -> None:
     """Raise a `UserError` where there is no policy to start from, or an `OSError` where its weights cannot be read."""
-    if run.config.rollout.engine == "vllm" and find_spec("vllm") is None:
+    if run.config.rollout.engine == "vllm" and getattr(find_spec("vllm"), "origin", None) is None:  # a folder has none
         raise UserError(
             "rollout.engine = vllm needs vLLM: `pip install '.[vllm]'` beside a GPU, `make vllm` without one, or "
             "--rollout.engine torch"

@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -169,3 +170,13 @@ def test_every_command_of_the_docs_takes_the_flags_beside_it():
         assert name in COMMANDS or name == "repro", page
         unknown = [flag for flag in re.findall(r"(?<!\S)--[a-z][\w.-]*", rest) if not is_flag_of(flag, flags_of(name))]
         assert not unknown, (page, name, unknown)
+
+
+@pytest.mark.parametrize("found", [None, SimpleNamespace(origin=None)], ids=["nothing", "a folder of that name"])
+def test_vllm_is_asked_for_before_anything_is_loaded(place, monkeypatch, found):
+    monkeypatch.setattr("replication.cli.find_spec", lambda name: found)
+    run = asked("--model", "custom", "--policy.pretrained", "my model", "--rollout.engine", "vllm")
+    with pytest.raises(UserError, match="rollout.engine = vllm needs vLLM: .*`make vllm`.*--rollout.engine torch"):
+        check_start(run)
+    monkeypatch.setattr("replication.cli.find_spec", lambda name: SimpleNamespace(origin="vllm/__init__.py"))
+    check_start(run)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from replication.planning.plan import Plan
+from replication.rollout.vllm.engine import MEMORY
 
 WORKSPACE = 2 * 2**30  # bytes beside weights and cache: activations of a prefill, CUDA graphs
 AWAKE = 2**30  # bytes of it that stay while it sleeps: the graphs
 BANDWIDTH_SHARE = 0.6  # of a GPU's memory bandwidth while decoding; 0.53 to 0.70 was reported of Qwen3-8B
 PUSHING = 10e9  # bytes a second of weights into the engine; others report 6 to 20 of a 14B model
-ON_CPU = 2**30  # bytes of keys and values, `rollout.vllm.engine.MEMORY`
 
 
 def is_used(p: Plan) -> bool:
@@ -19,7 +19,7 @@ def held(p: Plan) -> int:
     """Bytes while it samples: its share of the GPU; on a CPU a copy of the weights, and its cache."""
     if p.config.trainer.gpu_gib:
         return int(p.config.rollout.gpu_share * p.config.trainer.gpu_gib * 2**30)
-    return p.element * p.sizes.parameters + ON_CPU
+    return p.element * p.sizes.parameters + MEMORY
 
 
 def asleep(p: Plan) -> int:
@@ -30,7 +30,7 @@ def asleep(p: Plan) -> int:
 def cache(p: Plan) -> int:
     """Bytes of keys and values that it has room for."""
     if not p.config.trainer.gpu_gib:
-        return ON_CPU
+        return MEMORY
     return max(0, held(p) - WORKSPACE - 2 * p.sizes.parameters)
 
 

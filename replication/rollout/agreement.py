@@ -22,7 +22,7 @@ from replication.rollout.uncertainty import token_surprisal
 
 LIMIT = 1e-3
 """nats, of any token: some ten times float32's rounding, and a hundredth of what a forgotten scaling does"""
-ROUGH = 0.1  # nats a token, of other kernels in bfloat16
+ROUGH = 0.1  # nats a token, of other kernels in bfloat16 [O]: not measured on a GPU
 LONGEST = 64  # tokens of the prompt that are used
 WINDOW = 512  # the widest sliding window that the prompt is repeated to reach beyond
 ROLLOUT = RolloutConfig(group_size=2, segments=2, segment_tokens=3, max_rows=4)

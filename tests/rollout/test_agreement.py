@@ -6,7 +6,8 @@ import transformers
 from small_models import FAMILIES, small_model
 
 from replication.errors import UserError
-from replication.rollout.agreement import check_sampler, in_float32, plain_logp
+from replication.rollout.agreement import check_engine, check_sampler, in_float32, plain_logp
+from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.masks import window_of
 
 PROMPT = [5, 6, 7, 8, 9, 10, 11]
@@ -95,3 +96,11 @@ def test_a_prompt_that_ends_the_text_is_refused():
     with pytest.raises(UserError, match=r"the prompt ends with the end of text \(id 1\)"):
         check_sampler(small_model(), [5, 6, 1], [1], 0)
     check_sampler(small_model(), [1], [1], 0)  # GPT-2 begins a text with the token that ends one
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_engine_of_other_weights_is_found(dtype):
+    model, other = (small_model(seed=seed).to(dtype) for seed in (0, 1))
+    assert check_engine(TorchEngine(model), model, PROMPT, [1], 0) < (1e-4 if dtype == torch.float32 else 0.1)
+    with pytest.raises(UserError, match=r"qwen3: the engine's log-probabilities .* use --rollout.engine torch"):
+        check_engine(TorchEngine(other), model, PROMPT, [1], 0)

@@ -155,6 +155,23 @@ def test_new_weights_reach_the_engine_and_old_prefixes_are_forgotten(model, engi
         engine.sync()
 
 
+def test_without_seeds_of_requests_every_attempt_and_every_rollout_draws_anew(model, engine):
+    """And the same rollout the same, where its company is the same."""
+    always = ErasureConfig(baseline="fixed", level=1e-6, growth=0.0, history=0.0, cap=3)
+    engine.reproducible = False
+    try:
+        first, again = (sample(engine, erasure=always) for _ in range(2))
+        other = roll_out(engine, PROMPTS, KEYS.flip(0), ROLLOUT, always, (1,), 0)
+    finally:
+        engine.reproducible = True
+    assert torch.equal(first.tokens, again.tokens) and not torch.equal(first.tokens, other.tokens)
+    texts = {}
+    for a in first.attempts:
+        texts.setdefault((a.row, a.segment), set()).add(tuple(a.tokens))
+    assert sum(map(len, texts.values())) > 0.9 * len(first.attempts) > 100
+    assert max(apart(model, first, 0.8)) < 1e-4
+
+
 def test_the_trainers_random_numbers_are_its_own(engine):
     torch.manual_seed(3)
     want = torch.rand(5)

@@ -20,7 +20,7 @@ from replication.config import RolloutConfig
 from replication.errors import UserError, is_out_of_memory
 from replication.rollout.masks import embedded, text_config
 from replication.rollout.protocol import Counts, Piece, Watcher
-from replication.rollout.vllm.libraries import load_vllm, own_random_numbers
+from replication.rollout.vllm.libraries import RandomNumbers, load_vllm
 from replication.rollout.vllm.weights import push
 
 BLOCK = 32  # tokens of a block of the cache on a CPU, which takes multiples of 32; on a GPU vLLM's own, 16
@@ -45,6 +45,7 @@ class VLLMEngine:
         self.share, self.reproducible = share, reproducible
         self.ids = embedded(model)
         self.llm: Any = None
+        self.random = RandomNumbers()
         self.asleep = False
 
     @property
@@ -95,7 +96,7 @@ class VLLMEngine:
             if cuda
             else {"enforce_eager": True, "block_size": BLOCK, "kv_cache_memory_bytes": MEMORY}
         )
-        with own_random_numbers(), tempfile.TemporaryDirectory() as folder, saying(self.model):
+        with self.random.own(), tempfile.TemporaryDirectory() as folder, saying(self.model):
             described = copy.deepcopy(self.model.config)
             described.architectures = [type(self.model).__name__]
             described.save_pretrained(folder)
@@ -171,6 +172,9 @@ class VLLMSession:
         from vllm.sampling_params import RequestOutputKind
 
         settings = self.rollout
+        if self.number == 0:  # what seeds of requests do not decide is a function of the first row's
+            with self.owner.random.own():
+                torch.manual_seed(int(seed[0]) % 2**63)
         for row, size, number in zip(rows.tolist(), kept.tolist(), seed.tolist(), strict=True):
             text = self.text[row] = self.text[row][: self.prompt_size[row] + size]
             name = f"{row}-{self.number}"
@@ -193,7 +197,7 @@ class VLLMSession:
 
     def next(self) -> Piece:
         finished: list[Any] = []
-        with own_random_numbers(), saying(self.owner.model):
+        with self.owner.random.own(), saying(self.owner.model):
             while not finished:
                 if not self.asked:
                     raise RuntimeError("no segment was asked for")

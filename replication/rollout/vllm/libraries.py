@@ -26,16 +26,34 @@ def load_vllm() -> Any:
     return vllm
 
 
-@contextmanager
-def own_random_numbers() -> Iterator[None]:
-    """Leave the random numbers of Python, NumPy and torch as they are: vLLM seeds all of them, and draws from them."""
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+class RandomNumbers:
+    """vLLM's own random numbers: it seeds those of Python, NumPy and torch, and draws from them. The process's stay as
+    they are; its own go on from where they were."""
+
+    def __init__(self) -> None:
+        self.state: Any = None
+
+    @contextmanager
+    def own(self) -> Iterator[None]:
+        theirs = _state()
+        if self.state is not None:
+            _restore(self.state)
+        try:
+            yield
+        finally:
+            self.state = _state()
+            _restore(theirs)
+
+
+def _state() -> Any:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
+
+
+def _restore(state: Any) -> None:
+    python, numpy, cpu, cuda = state
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_rng_state(cpu)
+    if cuda:
+        torch.cuda.set_rng_state_all(cuda)
