@@ -12,22 +12,26 @@ The table has every metric with its spread. It is red, and the exit code 1, wher
 seeds lies outside the range that the gate asks for (reports/reference.json), or where their verdicts differ. Another
 warm start is another policy: it is shown and not judged. reports/machines.json keeps the table of a full run, and
 `python -m replication.check --record` takes the gate's ranges from it. With `--add` the table keeps the runs that were
-made before, on another processor say.
+made before, on another processor say. `--take intel=reports/metrics.json` adds the metrics of a `make repro` on a
+processor that is not simulated, and runs nothing itself:
+
+    python -m experiments.machines --take intel=reports/metrics.json --add --out reports/machines.json
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import inf, nan
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -146,12 +150,12 @@ def gates_ranges(path: Path) -> dict[str, tuple[float, float]]:
     return {"/".join(row[key] for key in KEYS): (row["low"], row["high"]) for row in read_reference(path)["default"]}
 
 
-def page(table: Table, ranges: dict[str, tuple[float, float]]) -> tuple[str, int]:
+def page(table: Table, variants: Mapping[str, Variant], ranges: dict[str, tuple[float, float]]) -> tuple[str, int]:
     """The table as text, and how many of its rows are red."""
     width, red = max(map(len, table)), 0
     lines = [f"{'metric':{width}}  {'gate':16}  least   most    spread  other warm starts"]
     for name, row in table.items():
-        judged = {run: interval for run, interval in row.items() if VARIANTS[run].kind in KINDS}
+        judged = {run: interval for run, interval in row.items() if variants[run].kind in KINDS}
         means, others = {run: i.mean for run, i in judged.items()}, [row[run].mean for run in row if run not in judged]
         *_, mode, metric = name.split("/")
         low, high = ranges.get(name, (-inf, inf))
@@ -169,10 +173,10 @@ def page(table: Table, ranges: dict[str, tuple[float, float]]) -> tuple[str, int
     return "\n".join(lines), red
 
 
-def write(path: Path, table: Table, runs: Sequence[str], add: bool) -> None:
+def write(path: Path, table: Table, variants: Mapping[str, Variant], add: bool) -> None:
     """Keep the table, a line a metric; with what it held of other runs, or without."""
     before = read_json(path) if add else {"runs": {}, "metrics": {}}
-    every = before["runs"] | {name: vars(VARIANTS[name]) for name in runs}
+    every = before["runs"] | {name: vars(variant) for name, variant in variants.items()}
     about = [f'  "{name}": {json.dumps(every[name])}' for name in every]
     rows = []
     for metric, row in table.items():
@@ -183,6 +187,25 @@ def write(path: Path, table: Table, runs: Sequence[str], add: bool) -> None:
     path.write_text(text)
 
 
+def finish(found: dict[str, dict[str, Any]], variants: Mapping[str, Variant], out: Path | None, add: bool) -> NoReturn:
+    """Print the runs' table, write it, and leave with 1 if something is red."""
+    table = table_of(found)
+    text, red = page(table, variants, gates_ranges(REFERENCE))
+    print(text)
+    if out:
+        write(out, table, variants, add)
+    print(f"{len(table)} metrics of {len(found)} runs, {red} of them red" + (f" -> {out}" if out else ""))
+    sys.exit(1 if red else 0)
+
+
+def named(text: str) -> tuple[str, Path]:
+    """NAME=FILE, for a parser of arguments."""
+    name, equals, path = text.partition("=")
+    if not (name and equals and path) or name in VARIANTS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=FILE with a name of its own")
+    return name, Path(path)
+
+
 def main() -> None:
     parser = Parser(prog="python -m experiments.machines", description=__doc__.split("\n")[0])
     parser.add_argument("--full", action="store_true", help="train as well")
@@ -191,7 +214,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
     parser.add_argument("--out", type=Path, default=None, help="the table, reports/machines.json with --full")
     parser.add_argument("--add", action="store_true", help="to the runs that the table has already")
+    parser.add_argument("--take", nargs="+", type=named, default=[], metavar="NAME=FILE", help="metrics made elsewhere")
     arguments = parser.parse_args()
+    if arguments.take:
+        found = {name: dict(read_json(path)) for name, path in arguments.take}
+        finish(found, {name: Variant("machine") for name in found}, arguments.out, arguments.add)
     names = [name for name in arguments.only if can_run(VARIANTS[name])]
     for name in set(arguments.only) - {*names}:
         print(f"{name}: this processor has no {VARIANTS[name].needs}")
@@ -202,19 +229,13 @@ def main() -> None:
     with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
         asked = [pool.submit(run, n, arguments.full and VARIANTS[n].trains, arguments.bases) for n in names]
         try:
-            found = [future.result() for future in asked]
+            runs = [future.result() for future in asked]
         except UserError:
             pool.shutdown(cancel_futures=True)
             raise
-    table = table_of(dict(zip(names, found, strict=True)))
-    text, red = page(table, gates_ranges(REFERENCE))
-    print(text)
     whole = arguments.full and not arguments.bases and arguments.only == list(VARIANTS)
     out = arguments.out or (Path("reports/machines.json") if whole else None)
-    if out:
-        write(out, table, names, arguments.add)
-    print(f"{len(table)} metrics of {len(names)} runs, {red} of them red" + (f" -> {out}" if out else ""))
-    sys.exit(1 if red else 0)
+    finish(dict(zip(names, runs, strict=True)), {name: VARIANTS[name] for name in names}, out, arguments.add)
 
 
 if __name__ == "__main__":

@@ -176,6 +176,20 @@ def has_no_reader(stream: TextIO) -> bool:
     return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
+@contextmanager
+def told_as(failure: str, advice: str) -> Iterator[None]:
+    """Turn whatever a foreign library raises in the block into one line: what failed, its own words, what to do."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        words = " ".join(str(error).split())[:300]
+        raise UserError(f"{failure} ({type(error).__name__}: {words}): {advice}") from error
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was short: Python's, or torch's on a GPU or CPU, known without importing it."""
     return (

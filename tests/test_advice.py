@@ -176,7 +176,7 @@ def test_every_command_of_the_docs_takes_the_flags_beside_it():
 def test_vllm_is_asked_for_before_anything_is_loaded(place, monkeypatch, found):
     monkeypatch.setattr("replication.cli.find_spec", lambda name: found)
     run = asked("--model", "custom", "--policy.pretrained", "my model", "--rollout.engine", "vllm")
-    with pytest.raises(UserError, match="rollout.engine = vllm needs vLLM: .*`make vllm`.*--rollout.engine torch"):
+    with pytest.raises(UserError, match=r"rollout.engine = vllm needs vLLM: .*`make vllm`.*--rollout.engine torch"):
         check_start(run)
     monkeypatch.setattr("replication.cli.find_spec", lambda name: SimpleNamespace(origin="vllm/__init__.py"))
     check_start(run)

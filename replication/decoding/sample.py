@@ -12,7 +12,7 @@ from replication.errors import UserError
 from replication.loading import eos_ids
 from replication.rollout.engine import roll_out
 from replication.rollout.engines import build_engine
-from replication.rollout.protocol import Watcher
+from replication.rollout.protocol import Engine, Watcher
 from replication.rollout.trace import Rollout
 from replication.seeds import seed_for
 
@@ -39,6 +39,7 @@ def generate(
     seed: int = 0,
     thinking: bool = False,
     watcher: Watcher | None = None,
+    engine: Engine | None = None,
 ) -> Rollout:
     """Sample `rollout.group_size` completions of a prompt, erasing and resampling uncertain segments.
 
@@ -51,6 +52,7 @@ def generate(
         seed: the completions are a function of it and of the prompt.
         thinking: Qwen3's thinking mode, where the chat template knows it.
         watcher: is told of every token, erasure and acceptance as it happens.
+        engine: what samples; made by the settings where none is given.
 
     Returns:
         The rollout: `replication.decoding.trace.completion(rollout, row, tokenizer)` is the text of a row.
@@ -64,5 +66,5 @@ def generate(
     keys = torch.tensor([seed_for(seed, "generate", prompt, member) for member in range(rollout.group_size)])
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     ends = eos_ids(model, tokenizer)
-    engine = build_engine(model.eval(), rollout, lambda: len(ids))
+    engine = engine or build_engine(model.eval(), rollout, lambda: len(ids))
     return roll_out(engine, [ids], keys, rollout, erasure, ends, pad, watcher=watcher)

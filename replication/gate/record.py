@@ -45,12 +45,12 @@ def expected(path: tuple[str, ...], runs: list[Interval]) -> Row:
 
     The range of the runs' means, and room on either side: as much again, but at least three standard errors of the
     widest interval, since few runs may happen to lie close together, and at least `FLOOR`. A half-width is two standard
-    errors of problems, and 4.3 of three seeds (Student's t).
+    errors of problems. It is 4.3 of three seeds (Student's t), whose errors are known so badly that there are six.
     """
     means, widest = [run.mean for run in runs], max(run.high - run.low for run in runs)
     least, most = min(means), max(means)
     floor = FLOORS.get(path[-1], TOKENS * most if path[-1] == "tokens" else FLOOR)
-    errors = (0.75 if path[1] == UNTRAINED else 0.35) * widest
+    errors = (0.75 if path[1] == UNTRAINED else 0.7) * widest
     room = max(most - least, errors, floor)
     low, high = least - room, most + room
     if path[-1] in SHARES:

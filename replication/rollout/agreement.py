@@ -4,14 +4,14 @@ another distribution than its label says."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from replication.config import ErasureConfig, RolloutConfig
-from replication.errors import UserError, is_out_of_memory
+from replication.errors import UserError, told_as
 from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.rollout.masks import text_config, window_of
@@ -74,7 +74,8 @@ def check_engine(engine: Engine, model: Any, prompt: Sequence[int], ends: Sequen
     Raises:
         UserError: it is more than rounding.
     """
-    prompts = [list(prompt[:LONGEST]), list(prompt[: (len(prompt) + 1) // 2][:LONGEST])]
+    most = min(LONGEST, engine.room(ROLLOUT))
+    prompts = [list(prompt[:most]), list(prompt[: (len(prompt) + 1) // 2][:most])]
     done = roll_out(engine, prompts, torch.arange(4), ROLLOUT, ERASURE, ends, pad_id)
     plain = torch.cat([plain_logp(model, done, row) for row in range(len(done.tokens))])
     difference = float((done.logp[done.mask] - plain).abs().mean())
@@ -95,20 +96,9 @@ def probes(model: Any, prompt: Sequence[int]) -> list[list[int]]:
     return [whole, whole[: (len(whole) + 1) // 2]]
 
 
-@contextmanager
-def naming(model: Any, done: str) -> Iterator[None]:
+def naming(model: Any, done: str) -> AbstractContextManager[None]:
     """Turn what a model that is written otherwise raises into one line that names it."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        words = " ".join(str(error).split())
-        raise UserError(
-            f"{model.config.model_type} cannot be {done} ({type(error).__name__}: {words}): use another model"
-        ) from error
+    return told_as(f"{model.config.model_type} cannot be {done}", "use another model")
 
 
 @torch.no_grad()

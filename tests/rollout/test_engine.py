@@ -413,3 +413,28 @@ def test_a_model_that_gives_nan_is_refused():
         broken.model.norm.weight.fill_(torch.nan)
     with pytest.raises(UserError, match="log-probabilities are nan"):
         run(broken)
+
+
+def test_tokens_without_a_probability_are_judged_by_the_others(model):
+    """As another engine may return them; every fifth here. No completion waits for ever, and none is erased for it."""
+
+    class Losing(TorchEngine):
+        def open(self, *args):
+            session = super().open(*args)
+            whole = session.next
+
+            def losing():
+                piece = whole()
+                lost = piece.tokens % 5 == 0
+                measured = {name: h.masked_fill(lost, math.nan) for name, h in piece.measured.items()}
+                return piece._replace(logp=piece.logp.masked_fill(lost, -math.inf), measured=measured)
+
+            session.next = losing
+            return session
+
+    for uncertainty in ("surprisal", "entropy"):
+        erasure = replace(ERASED, uncertainty=uncertainty)
+        done = roll_out(Losing(model), PROMPTS, keys(PROMPTS), ROLLOUT, erasure, (1,), 0)
+        assert done.attempts and not done.logp.isfinite().all()
+        reached = torch.arange(ROLLOUT.segments) < done.segments[:, None]
+        assert done.u[reached].isfinite().all() and done.u[reached].gt(0).any()

@@ -201,7 +201,7 @@ def test_memory_sleeps_between_rollouts_and_weights_come_before_the_cache(model,
 def test_weights_that_do_not_arrive_stop_the_run(model, engine, monkeypatch):
     sample(engine)
     monkeypatch.setattr(weights, "plain_weights", lambda model: [("model.norm.weight", model.model.norm.weight + 1)])
-    with pytest.raises(RuntimeError, match="did not take"):
+    with pytest.raises(UserError, match=r"RuntimeError: vLLM did not take 18 weights, lm_head.weight among them"):
         engine.sync()
     monkeypatch.undo()
     engine.sync()
@@ -232,4 +232,11 @@ def test_a_model_that_vllm_does_not_serve_is_one_line():
     """Heads of 8: its attention on a CPU knows 32, 64, 128 and the like."""
     with pytest.raises(UserError, match="vLLM failed with qwen3") as error:
         sample(VLLMEngine(small_model("qwen3"), longest=128, rows=32))
+    assert "\n" not in str(error.value)
+
+
+def test_too_little_memory_for_one_row_is_one_line(model, monkeypatch):
+    monkeypatch.setattr(vllm_engine, "MEMORY", 2**15)
+    with pytest.raises(UserError, match=r"vLLM failed with qwen3 .*memory.*--rollout.engine torch") as error:
+        sample(VLLMEngine(model, longest=128, rows=32))
     assert "\n" not in str(error.value)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from replication.config import RolloutConfig
-from replication.errors import UserError, is_out_of_memory
+from replication.errors import UserError, told_as
 from replication.rollout.masks import embedded, text_config
 from replication.rollout.protocol import Counts, Piece, Watcher
 from replication.rollout.vllm.libraries import RandomNumbers, load_vllm
@@ -61,12 +61,13 @@ class VLLMEngine:
         """Copy the model's weights, and forget what was cached under the old ones."""
         if self.llm is None:
             self._start()
-        if self.asleep:
-            self.llm.wake_up(tags=["weights"])
-        push(self.model, self.llm)
-        if self.asleep:
-            self.llm.wake_up(tags=["kv_cache"])
-            self.asleep = False
+        with saying(self.model):
+            if self.asleep:
+                self.llm.wake_up(tags=["weights"])
+            push(self.model, self.llm)
+            if self.asleep:
+                self.llm.wake_up(tags=["kv_cache"])
+                self.asleep = False
 
     def rest(self) -> None:
         """On a GPU give back what weights and cache take; the weights are dropped, since `sync` brings new ones."""
@@ -125,21 +126,10 @@ class VLLMEngine:
         self.measuring: Measuring = Measuring.made
 
 
-@contextmanager
-def saying(model: Any) -> Iterator[None]:
+def saying(model: Any) -> AbstractContextManager[None]:
     """Turn what vLLM raises into one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        words = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"vLLM failed with {model.config.model_type} ({type(error).__name__}: {words}): run the same command "
-            "again, or with --rollout.engine torch"
-        ) from error
+    advice = "run the same command again, or with --rollout.engine torch"
+    return told_as(f"vLLM failed with {model.config.model_type}", advice)
 
 
 class VLLMSession:
