@@ -1,6 +1,7 @@
 """`python -m replication.evaluate --model tiny --checkpoint runs/train/tiny/e3rl/0`: the metrics of any causal LM.
 
-Killed at any moment, the same command goes on from the last chunk of problems to the same samples.
+Killed at any moment, the same command goes on from the last chunks of problems to the same samples. With
+`--trainer.devices N`, or started by torchrun or SLURM, several processes share the chunks out, to the same samples.
 """
 
 from __future__ import annotations
@@ -10,16 +11,26 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from replication.cli import Run, check_start, data_of, load_run
+from replication.depends import EVALUATION, HANDED_ON, code_of, digest_of, files_of
 from replication.errors import UserError, run_command
-from replication.outputs import GO_ON, check_output, locked, output_folder, run_folder, writing
+from replication.launch import global_rank, launch_id, world_size
+from replication.outputs import check_output, locked, output_folder, run_folder, write_whole
+
+if TYPE_CHECKING:
+    from replication.evaluation.queue import Queue
+    from replication.evaluation.run import Chunk
 
 SECTIONS = ["policy", "rollout", "erasure", "evaluate"]  # what the samples depend on
 MARK = "samples.jsonl"  # every evaluation holds it
+ACCEPTED = "accepted.json"  # which changes of the code its samples lived through
+PAUSE = 0.2  # seconds between two looks at what other processes do
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     (
         "--checkpoint",
@@ -33,6 +44,14 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
             "default": None,
             "help": "folder; if not given runs/evaluate/<model>/<algorithm>/<seed>, and of what is not the "
             "pipeline's runs/hand/evaluate/<model>/<algorithm>/<seed>/<hash>",
+        },
+    ),
+    (
+        "--accept",
+        {
+            "type": Literal["code"] | None,
+            "default": None,
+            "help": "`code`: go on with samples that other code of the package has made, and note it in accepted.json",
         },
     ),
 ]
@@ -66,33 +85,34 @@ def out_of(run: Run) -> Path:
 
 
 def fingerprint(run: Run, path: str, revision: str | None, benchmarks: dict[str, Any]) -> str:
-    """Hash of all that the samples depend on: settings, problems, weights, code."""
+    """Hash of all that the samples depend on but the code: settings, problems, weights."""
     digest = hashlib.sha256(run.config.fingerprint(*SECTIONS).encode())
-    digest.update(repr((path, revision, benchmarks)).encode())
-    policy = sorted(file for file in Path(path).iterdir() if file.is_file()) if Path(path).is_dir() else []
-    for source in [*policy, *sorted(Path(__file__).parent.rglob("*.py"))]:
-        with source.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    digest.update(repr((path, revision, benchmarks, digest_of(files_of(path)))).encode())
     return digest.hexdigest()[:12]
 
 
-def finished_chunks(path: Path) -> list[list[dict[str, Any]]]:
-    """What an interrupted evaluation had already sampled, a line a chunk; what follows a damaged line is dropped."""
-    done = []
-    with path.open("a+b") as file:
-        file.seek(0)
-        whole = 0
-        for line in file:
-            try:
-                chunk = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
-                chunk = None
-            if chunk is None:
-                break
-            done.append(chunk)
-            whole += len(line)
-        file.truncate(whole)
-    return done
+def scratch_of(run: Run, path: str, revision: str | None, benchmarks: dict[str, Any]) -> Path:
+    """Where the samples are kept until all are there; by the code that made them, and by all else that they depend on.
+
+    With `--accept code` what other code has made there is taken over, and the folder notes it in accepted.json.
+    """
+    code = digest_of(code_of(EVALUATION))
+    scratch = Path(".scratch/evaluate") / fingerprint(run, path, revision, benchmarks) / code
+    if scratch.exists() or global_rank() > 0 or not scratch.parent.exists():
+        return scratch
+    others = sorted(scratch.parent.glob("*/*.jsonl"), key=lambda file: file.stat().st_mtime)
+    if not others:
+        return scratch
+    before = others[-1].parent
+    if run.options["accept"] != "code":
+        print(f"begun anew: the code has changed since the samples in {before} were made; {HANDED_ON}")
+        return scratch
+    with locked(before):
+        notes = before / ACCEPTED
+        accepted = json.loads(notes.read_text()) if notes.exists() else []
+        write_whole(notes, json.dumps([*accepted, {"from": before.name, "to": code}]) + "\n")
+        before.rename(scratch)
+    return scratch
 
 
 def check_verdicts(run: Run, rows: Sequence[dict[str, Any]], where: str) -> None:
@@ -105,8 +125,12 @@ def check_verdicts(run: Run, rows: Sequence[dict[str, Any]], where: str) -> None
     check_rates(run.config.grading, len(rows), unanswered, stopped, where)
 
 
-def evaluate(run: Run, out: Path) -> dict[str, Any]:
-    """Sample, grade and write; resumes by itself. Returns benchmark -> mode -> metrics."""
+def evaluate(run: Run, out: Path) -> dict[str, Any] | None:
+    """Sample, grade and write, with the other processes that do the same; resumes by itself.
+
+    Returns:
+        benchmark -> mode -> metrics; None but on the first process.
+    """
     check_output(out, MARK)
     from replication.data.prepared import read_benchmarks
 
@@ -114,68 +138,125 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
     benchmarks = read_benchmarks(data_of(run, "benchmarks/*.jsonl"), config.evaluate.benchmarks or None)
     if config.evaluate.problems:
         benchmarks = {name: problems[: config.evaluate.problems] for name, problems in benchmarks.items()}
-
-    from tqdm import tqdm
-
-    from replication.data.template import prompt_ids
-    from replication.evaluation.run import chunks, sample_chunk
-    from replication.evaluation.samples import to_line, write_samples
-    from replication.grading.pool import Grader
-    from replication.loading import load_policy
-    from replication.policy import base_policy, use_machine
-    from replication.rollout.agreement import check_engine, check_sampler
-    from replication.rollout.policy import Policy
-
     if checkpoint is not None and not Path(checkpoint).is_dir():
         raise UserError(f"--checkpoint {checkpoint}: there is no such folder; train it with {run.command('fit')}")
     check_start(run)
+
+    from replication.evaluation.queue import Queue
+    from replication.evaluation.run import chunks
+    from replication.evaluation.samples import write_metrics
+    from replication.evaluation.workers import end_with_parent, helped, helpers_wanted, use_own_gpu
+    from replication.policy import base_policy
+
+    end_with_parent()
+    use_own_gpu()
     path, revision = (checkpoint, None) if checkpoint else base_policy(config.policy, run.model)
+    parts = chunks(benchmarks, config.rollout, config.evaluate)
+    scratch = scratch_of(run, path, revision, benchmarks)
+    if global_rank() > 0:
+        while not scratch.exists():  # the first process may be about to take it over from other code
+            time.sleep(PAUSE)
+        queue = Queue(scratch, len(parts))
+        work = sample(run, queue, parts, path, revision)
+        while len(queue.done()) < len(parts):
+            next(work)
+        queue.leave(f"{launch_id()}-{global_rank()}")
+        return None
+    with locked(scratch), helped(helpers_wanted(config.trainer), sys.argv[1:], scratch):
+        queue = Queue(scratch, len(parts))
+        rows = watched(run, queue, parts, sample(run, queue, parts, path, revision))
+        with output_folder(out, MARK) as new:
+            queue.write_all(new / MARK)
+            metrics = write_metrics(new, rows)
+            if (scratch / ACCEPTED).exists():
+                shutil.copy(scratch / ACCEPTED, new / ACCEPTED)
+        queue.wait_for(f"{launch_id()}-{rank}" for rank in range(1, world_size()))
+    shutil.rmtree(scratch.parent, ignore_errors=True)
+    return metrics
+
+
+def sample(run: Run, queue: Queue, parts: Sequence[Chunk], path: str, revision: str | None) -> Iterator[None]:
+    """Sample and grade a chunk at each step, or wait a little where the others have all that are left."""
+    from replication.data.template import prompt_ids
+    from replication.evaluation.run import sample_chunk
+    from replication.evaluation.samples import to_line
+    from replication.grading.pool import Grader
+    from replication.loading import load_policy
+    from replication.policy import use_machine
+    from replication.rollout.agreement import check_engine, check_sampler
+    from replication.rollout.policy import Policy
+
+    config = run.config
     model, tokenizer = load_policy(path, revision, config.policy.dtype)
     device = use_machine(config.policy)
     if config.rollout.engine == "torch":  # another has weights of its own there
         model.to(device)
-    asked = prompt_ids(tokenizer, next(iter(benchmarks.values()))[0].question, config.policy.thinking)
-    every = [problem for problems in benchmarks.values() for problem in problems]
+    asked = prompt_ids(tokenizer, parts[0].problems[0].question, config.policy.thinking)
     most = dataclasses.replace(config.rollout, max_rows=max(config.rollout.max_rows, config.evaluate.samples))
+    every = [problem for part in parts for problem in part.problems]
     policy = Policy.of(model, tokenizer, config.policy.thinking, most, every)
     check_sampler(model, asked, policy.ends, tokenizer.pad_token_id)
     if config.rollout.engine != "torch":
         check_engine(policy.engine, model, asked, policy.ends, tokenizer.pad_token_id)
-    parts = chunks(benchmarks, config.rollout, config.evaluate)
-    scratch = Path(".scratch/evaluate") / fingerprint(run, path, revision, benchmarks)
-    chunks_file = scratch / "chunks.jsonl"
-    with locked(scratch), Grader.of(config.grading) as grader:
-        done = finished_chunks(chunks_file)
-        if done:
-            print(f"resuming after {len(done)} of {len(parts)} chunks in {scratch}")
-        total = sum(len(part.problems) for part in parts) * config.evaluate.samples
-        bar = tqdm(total=total, initial=sum(map(len, done)), desc="evaluate", unit="sample", mininterval=2)
-        with bar:
-            for index, part in enumerate(parts):
-                if index >= len(done):
-                    samples = sample_chunk(policy, part, config.rollout, config.erasure, config.evaluate, grader)
-                    line = "[" + ",".join(to_line(sample).rstrip("\n") for sample in samples) + "]\n"
-                    with writing(chunks_file, GO_ON), chunks_file.open("a", encoding="utf-8") as file:
-                        file.write(line)
-                    done.append(json.loads(line))
-                    bar.update(len(samples))
-                if [following.cell for following in parts[index + 1 : index + 2]] != [part.cell]:
-                    cell = [row for p, rows in zip(parts, done, strict=False) if p.cell == part.cell for row in rows]
-                    check_verdicts(run, cell, f"{part.benchmark}, {part.mode}")
-        with output_folder(out, MARK) as new:
-            metrics = write_samples(new, [row for rows in done for row in rows])
-        shutil.rmtree(scratch, ignore_errors=True)
-    return metrics
+    with Grader.of(config.grading) as grader:
+        while True:
+            with queue.take() as index:
+                if index is not None:
+                    samples = sample_chunk(
+                        policy, parts[index], config.rollout, config.erasure, config.evaluate, grader
+                    )
+                    queue.put(index, map(to_line, samples))
+            if index is None:
+                time.sleep(PAUSE)
+            yield
+
+
+def watched(run: Run, queue: Queue, parts: Sequence[Chunk], work: Iterator[None]) -> list[dict[str, Any]]:
+    """Do the work, show how far all processes are, and stop where a benchmark's verdicts say that something is wrong.
+
+    Returns:
+        The samples, in order, without texts.
+    """
+    from tqdm import tqdm
+
+    from replication.evaluation.samples import spent
+
+    found: dict[int, list[dict[str, Any]]] = {}
+    checked: set[tuple[str, str]] = set()
+    fresh = dict(queue.fresh(found))
+    if fresh:
+        print(f"resuming after {len(fresh)} of {len(parts)} chunks in {queue.folder}")
+    total = sum(len(part.problems) for part in parts) * run.config.evaluate.samples
+    begun, tokens = time.monotonic(), 0
+    before = sum(map(len, fresh.values()))
+    with tqdm(total=total, initial=before, desc="evaluate", unit="sample", mininterval=2) as bar:
+        while True:
+            found |= fresh
+            for cell in {part.cell for part in parts} - checked:
+                mine = [index for index, part in enumerate(parts) if part.cell == cell]
+                if all(index in found for index in mine):
+                    check_verdicts(run, [row for index in mine for row in found[index]], ", ".join(cell))
+                    checked.add(cell)
+            if len(found) == len(parts):
+                return [row for index in range(len(parts)) for row in found[index]]
+            next(work)
+            fresh = dict(queue.fresh(found))
+            tokens += sum(spent(row) for rows in fresh.values() for row in rows)
+            bar.set_postfix_str(f"{tokens / (time.monotonic() - begun):.0f} tokens/s", refresh=False)
+            bar.update(sum(map(len, fresh.values())))
 
 
 def main() -> None:
     run = load_run(
-        [*SECTIONS, "grading"],
+        [*SECTIONS, "grading", "trainer"],
         options=OPTIONS,
         description="Sample a policy on the benchmarks, erasure off and on, and grade it.",
     )
     out = out_of(run)
-    for name, modes in evaluate(run, out).items():
+    metrics = evaluate(run, out)
+    if metrics is None:
+        return
+    for name, modes in metrics.items():
         for mode, m in modes.items():
             auc = "undefined" if m["auc"] is None else f"{m['auc']:.2f}"
             k = m["samples"]

@@ -15,25 +15,16 @@ import shutil
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from replication.cli import Run, check_start, data_of, load_run
+from replication.depends import TRAINING, code_of, files_of
 from replication.errors import UserError, require, run_command
+from replication.launch import global_rank, local_rank
 from replication.outputs import EXPORT_MARK, check_output, locked, run_folder
-from replication.training.machine import check_gpus, check_settings, global_rank, local_rank, training_dtype
+from replication.training.machine import check_gpus, check_settings, training_dtype
 
 SECTIONS = ["policy", "rollout", "erasure", "credit", "objective", "train", "trainer"]  # what the numbers depend on
-ROOMS = {
-    "loading.py",
-    "policy.py",
-    "seeds.py",
-    "data",
-    "rollout",
-    "grading",
-    "credit",
-    "objectives",
-    "training",
-}  # and on what code
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--seed", {"type": int, "default": 0, "help": "seed of the samples and of the problems' order"}),
     ("--data", {"type": str | None, "default": None, "help": "prepared problems, data/<model> if not given"}),
@@ -47,6 +38,14 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     ("--fresh", {"action": "store_true", "help": "drop the checkpoints of an unfinished run, and start anew"}),
+    (
+        "--accept",
+        {
+            "type": Literal["code"] | None,
+            "default": None,
+            "help": "`code`: go on from a checkpoint that other code of the package has made, and note it in run.json",
+        },
+    ),
     (
         "--plan",
         {
@@ -69,12 +68,13 @@ def identity_of(run: Run, base: str, data: Path) -> dict[str, Any]:
 
     from replication.training.resume import identity
 
-    package = Path(__file__).parent
-    code = [path for path in sorted(package.rglob("*.py")) if path.relative_to(package).parts[0] in ROOMS]
-    policy = sorted(file for file in Path(base).iterdir() if file.is_file()) if Path(base).is_dir() else []
     about = {"algorithm": run.algorithm, "seed": run.options["seed"], "base": base}
     about |= {"torch": torch.__version__, "transformers": transformers.__version__}
-    files = {"problems": sorted(data.rglob("*.jsonl")), "starting policy": policy, "code": code}
+    problems = [
+        data / "train.jsonl",
+        *(sorted(data.glob("benchmarks/*.jsonl")) if run.config.train.validate_every else []),
+    ]
+    files = {"problems": problems, "starting policy": files_of(base), "code": code_of(TRAINING)}
     return identity(run.config, [*SECTIONS, "grading"], about, files)
 
 
@@ -161,7 +161,7 @@ def train(run: Run) -> tuple[Path, float]:
         if first:
             if fresh:
                 shutil.rmtree(scratch / resume.CHECKPOINTS, ignore_errors=True)
-            resume.begin(scratch, identity_of(run, base, data))
+            resume.begin(scratch, identity_of(run, base, data), accept=run.options["accept"])
             for name in resume.drop_damaged(scratch):
                 print(f"{name} is no longer whole: it is dropped")
         checkpoint = None if fresh else resume.last_checkpoint(scratch)
@@ -173,7 +173,8 @@ def train(run: Run) -> tuple[Path, float]:
             nonlocal difference
             elsewhere = f"`mv {shlex.quote(str(scratch))} {scratch_of(Path('NAME'))}` and run it with --out NAME"
             remedy = f"its checkpoints stay: make room there and run the same command, or {elsewhere}"
-            difference = export_run(record_of(run, base, revision), module, data, out, remedy)
+            record = record_of(run, base, revision) | (resume.accepted(scratch) if first else {})
+            difference = export_run(record, module, data, out, remedy)
             shutil.rmtree(scratch / resume.CHECKPOINTS, ignore_errors=True)  # the logs stay
 
         trainer: L.Trainer = build_trainer(config, scratch, export)

@@ -58,11 +58,15 @@ class Sample:
 
 
 def write_samples(folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
-    """Write samples.jsonl, problems.jsonl, metrics.json, and anatomy.json of samples that have their attempts; returns
-    the metrics."""
+    """Write samples.jsonl and what `write_metrics` writes; returns the metrics."""
+    (folder / "samples.jsonl").write_text("".join(map(to_line, rows)), encoding="utf-8")
+    return write_metrics(folder, rows)
+
+
+def write_metrics(folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
+    """Write problems.jsonl, metrics.json, and anatomy.json of samples that have their attempts; returns the metrics."""
     metrics = summarise(rows)
-    for name, lines in (("samples.jsonl", rows), ("problems.jsonl", list(by_problem(rows)))):
-        (folder / name).write_text("".join(to_line(row) for row in lines), encoding="utf-8")
+    (folder / "problems.jsonl").write_text("".join(map(to_line, by_problem(rows))), encoding="utf-8")
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     if all("attempts" in row for row in rows):  # an evaluation of before they were kept has none
         (folder / "anatomy.json").write_text(json.dumps(anatomies(rows)) + "\n")

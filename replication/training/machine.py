@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from replication.config import Config, TrainerConfig
 from replication.errors import UserError
 
@@ -55,15 +53,3 @@ def check_settings(config: Config) -> None:
 def training_dtype(trainer: TrainerConfig) -> str:
     """Type that the weights are loaded in: DeepSpeed's own where it would cast them, else of full precision."""
     return "bfloat16" if trainer.precision == "bf16" and "zero" in trainer.strategy else "float32"
-
-
-def global_rank() -> int:
-    """This process's rank, by whichever launcher started it: torchrun, Lightning (inside SLURM, too), or SLURM."""
-    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
-    return next((int(rank) for rank in ranks if rank is not None), 0)
-
-
-def local_rank() -> int:
-    """Which of this machine's GPUs is this process's."""
-    ranks = (os.environ.get(name) for name in ("LOCAL_RANK", "SLURM_LOCALID"))
-    return next((int(rank) for rank in ranks if rank is not None), 0)

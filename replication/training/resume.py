@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from replication.config import Config
+from replication.depends import digest_of
 from replication.errors import UserError
 from replication.outputs import write_whole
 
 CHECKPOINTS = "checkpoints"  # folder in that of a run
 RECORD = "run.json"  # beside the checkpoints: what they are of
+ACCEPTED = "accepted"  # in it: what has changed since, and was let through
 Identity = dict[str, Any]
 LIMITS = {"train.max_silent_steps", "train.max_mismatch", "train.max_truncated"}  # a run that met one may go on
 LIMITS |= {"grading.max_no_answer", "grading.max_timed_out"}
@@ -35,13 +36,7 @@ def identity(
         about: further settings.
         files: by name, files whose contents count, such as the problems, the starting weights and the code.
     """
-    contents = {}
-    for name, paths in files.items():
-        digest = hashlib.sha256()
-        for path in paths:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        contents[name] = digest.hexdigest()[:16]
+    contents = {name: digest_of(paths) for name, paths in files.items()}
     found: Identity = json.loads(
         json.dumps({**about, **counted(config, sections), **contents})
     )  # as it will be read again
@@ -55,24 +50,39 @@ def counted(config: Config, sections: Sequence[str]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in free}
 
 
-def begin(folder: Path, mine: Identity) -> None:
+def begin(folder: Path, mine: Identity, accept: str | None = None) -> None:
     """Note what the folder's checkpoints will be of.
+
+    Args:
+        folder: of the run's checkpoints.
+        mine: all that the run's numbers depend on.
+        accept: a name in it that may have changed since the last checkpoint; the record keeps both values.
 
     Raises:
         UserError: it has some already, of other settings, data, code, or number of processes.
     """
     record = folder / RECORD
-    if complete(folder / CHECKPOINTS):
+    if done := complete(folder / CHECKPOINTS):
         theirs = read_record(record)
+        changes = theirs.pop(ACCEPTED, [])
         differ = [key for key in {**theirs, **mine} if theirs.get(key) != mine.get(key)]
-        if differ:
+        if accept is not None and differ == [accept]:
+            changes.append({"what": accept, "from": theirs[accept], "to": mine[accept], "rollouts": max(done)})
+        elif differ:
             shown = ", ".join(f"{key} {theirs.get(key)} -> {mine.get(key)}" for key in differ[:3])
             more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+            way = "go on by --accept code" if differ == ["code"] else "set that back to go on"
             raise UserError(
-                f"{folder} holds checkpoints of an unfinished run that differs ({shown}{more}): set that back to go "
-                "on, choose another --out, or start anew with --fresh"
+                f"{folder} holds checkpoints of an unfinished run that differs ({shown}{more}): {way}, choose another "
+                "--out, or start anew with --fresh"
             )
+        mine = mine | ({ACCEPTED: changes} if changes else {})
     write_whole(record, json.dumps(mine, indent=2) + "\n")
+
+
+def accepted(folder: Path) -> Identity:
+    """What a run's record says of changes that it lived through; nothing where there were none."""
+    return {key: value for key, value in read_record(folder / RECORD).items() if key == ACCEPTED}
 
 
 def read_record(record: Path) -> Identity:

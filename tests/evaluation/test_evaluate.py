@@ -1,14 +1,9 @@
 """The command: modes, resuming in the middle, caps, and what is left behind."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
-from commands import PARAMS, ROOT, command
+from commands import command
 
 from replication.config import PolicyConfig
 from replication.policy import save_policy, small_model, small_tokenizer
@@ -46,28 +41,6 @@ def test_every_mode_is_sampled_at_its_own_temperature(place):
     assert all(tokenizer.decode(r["token_ids"], skip_special_tokens=True) == r["text"] for r in samples[:50])
     problems = [json.loads(line) for line in (place / "whole/problems.jsonl").read_text().splitlines()]
     assert len(problems) == 120 and all(p["samples"] == 4 for p in problems)
-
-
-@pytest.mark.slow
-def test_a_killed_evaluation_goes_on_to_the_same_samples(place):
-    argv = [sys.executable, "-m", "replication.evaluate", *FLAGS, "--out=killed", "--params", str(PARAMS)]
-    process = subprocess.Popen(argv, cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
-    scratch = place / ".scratch/evaluate"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and sum(p.stat().st_size for p in scratch.glob("*/chunks.jsonl")) < 20_000:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    (chunks,) = scratch.glob("*/chunks.jsonl")
-    done = len(chunks.read_text().splitlines())
-    assert 0 < done < 30 and not (place / "killed").exists()
-    with chunks.open("a") as file:
-        file.write('[{"benchmark": "heldo')  # what a kill in the middle of a write leaves
-    again = command("evaluate", *FLAGS, "--out=killed", cwd=place)
-    assert "resuming after" in again.stdout
-    for name in ("samples.jsonl", "problems.jsonl", "metrics.json"):
-        assert (place / "killed" / name).read_bytes() == (place / "whole" / name).read_bytes()
-    assert list(scratch.iterdir()) == []
 
 
 def test_too_many_without_an_answer_stop_it_and_what_was_sampled_stays(place):

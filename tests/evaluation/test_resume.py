@@ -1,5 +1,7 @@
 """What an interrupted evaluation takes up again, and what it must not."""
 
+import json
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -14,8 +16,9 @@ from replication.data.prepared import write_prepared
 from replication.data.tasks import TASKS
 from replication.errors import run_command
 from replication.evaluate import SECTIONS as EVALUATED
-from replication.evaluate import fingerprint, finished_chunks
+from replication.evaluate import fingerprint
 from replication.evaluation import run as sampling
+from replication.evaluation.queue import Queue
 from replication.policy import save_policy, small_model, small_tokenizer
 
 FLAGS = ["--params", str(PARAMS), "--data=data", "--policy.pretrained=policy", "--out=out", "--evaluate.samples=2"]
@@ -63,6 +66,36 @@ def test_a_stopped_evaluation_keeps_its_chunks_and_goes_on(run, monkeypatch):
     assert not list(Path(".scratch/evaluate").iterdir())
 
 
+def test_samples_of_other_code_are_taken_where_that_is_accepted(run, monkeypatch):
+    whole, calls = sampling.sample_chunk, []
+
+    def sample_chunk(*given):
+        calls.append(given)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return whole(*given)
+
+    monkeypatch.setattr(sampling, "sample_chunk", sample_chunk)
+    assert run()[0] == 143
+    (before,) = Path(".scratch/evaluate").glob("*/*")
+    shutil.copytree(".scratch", "kept")
+    monkeypatch.setattr(evaluate, "code_of", lambda parts: [Path("policy/config.json")])  # as if a file had changed
+    code, said, _ = run()
+    assert code == 0 and f"begun anew: the code has changed since the samples in {before} were made" in said
+    assert "--accept code goes on" in said and "resuming" not in said
+    assert len(calls) == 4 and not Path("out/accepted.json").exists()
+    samples = Path("out/samples.jsonl").read_bytes()
+
+    shutil.rmtree(".scratch")
+    shutil.move("kept", ".scratch")
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--accept=code"])
+    code, said, _ = run()
+    assert code == 0 and "resuming after 1 of 2 chunks" in said and len(calls) == 5
+    (change,) = json.loads(Path("out/accepted.json").read_text())
+    assert change["from"] == before.name != change["to"]
+    assert Path("out/samples.jsonl").read_bytes() == samples and not list(Path(".scratch/evaluate").iterdir())
+
+
 def test_a_disk_without_room_is_one_line(run, small_files):
     Path(".scratch").touch()
     code, _, line = run()
@@ -71,16 +104,31 @@ def test_a_disk_without_room_is_one_line(run, small_files):
     Path(".scratch").unlink()
     with small_files(1000):
         code, _, line = run()
-    what = "chunks.jsonl cannot be written: File too large: make room there, and run the same command to go on"
+    what = "000000.jsonl cannot be written: File too large: make room there, and run the same command to go on"
     assert code == 2 and line.startswith("error: .scratch/evaluate/") and line.endswith(what)
     assert run()[0] == 0
 
 
-def test_a_damaged_chunk_and_what_follows_is_sampled_again(tmp_path):
-    path = tmp_path / "chunks.jsonl"
-    path.write_text('[{"a": 1}]\n[{"b": \n[{"c": 3}]\n')
-    assert finished_chunks(path) == [[{"a": 1}]]
-    assert path.read_text() == '[{"a": 1}]\n'
+def test_a_damaged_chunk_is_sampled_again(tmp_path):
+    queue = Queue(tmp_path / "queue", 2)
+    queue.put(0, ['{"a": 1, "text": "long"}\n'])
+    queue.file(1).write_text('{"a": 1}\n{"b": \n')
+    assert dict(queue.fresh({})) == {0: [{"a": 1}]} and queue.done() == [0]
+    with queue.take() as index:
+        assert index == 1
+
+
+def test_a_chunk_is_one_process_alone_until_that_ends(tmp_path):
+    queue, other = (Queue(tmp_path / "queue", 2) for _ in range(2))
+    with queue.take() as mine, other.take() as theirs:
+        assert (mine, theirs) == (0, 1)
+        with other.take() as none:
+            assert none is None
+    with other.take() as given_back:
+        assert given_back == 0
+        other.put(0, ["{}\n"])
+    with queue.take() as left:
+        assert left == 1
 
 
 def test_other_weights_settings_of_the_model_or_revisions_do_not_resume(tmp_path):

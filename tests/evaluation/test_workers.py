@@ -1,0 +1,132 @@
+"""One evaluation by several processes, killed at will: the samples of one process that nobody disturbs."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import PARAMS, ROOT, command
+
+from replication.config import PolicyConfig, TrainerConfig
+from replication.errors import UserError
+from replication.evaluation.workers import helpers_wanted
+from replication.policy import save_policy, small_model, small_tokenizer
+
+SIZE = PolicyConfig(hidden_size=32, layers=2, heads=4, kv_heads=2, ffn_size=48)
+FLAGS = [
+    "--model=tiny",
+    "--checkpoint=policy",
+    "--evaluate.samples=4",
+    "--rollout.max_rows=4",
+    "--rollout.group_size=4",
+]
+FLAGS += ["--evaluate.modes=[plain,erased]", "--grading.max_no_answer=1", "--params", str(PARAMS)]
+FILES = ("samples.jsonl", "problems.jsonl", "metrics.json", "anatomy.json")
+LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with problems, an untrained policy, and what one process makes of them: 32 chunks."""
+    folder = tmp_path_factory.mktemp("workers")
+    command("prepare", "--model=tiny", "--data.train_problems=8", "--data.heldout_problems=64", cwd=folder)
+    tokenizer = small_tokenizer()
+    (folder / "policy").mkdir()
+    save_policy(small_model(SIZE, tokenizer, 0), tokenizer, folder / "policy")
+    command("evaluate", *FLAGS[:-2], "--out=whole", cwd=folder)
+    return folder
+
+
+def start(place, out, *launcher, devices=1, **env):
+    argv = [
+        sys.executable,
+        *launcher,
+        "-m",
+        "replication.evaluate",
+        *FLAGS,
+        f"--out={out}",
+        f"--trainer.devices={devices}",
+    ]
+    clean = {key: value for key, value in os.environ.items() if key not in LAUNCHED}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(argv, cwd=place, env={**clean, "PYTHONPATH": str(ROOT), **env}, **pipes)
+
+
+def end(process):
+    said, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    return said, errors
+
+
+def equal(place, out):
+    return all((place / out / name).read_bytes() == (place / "whole" / name).read_bytes() for name in FILES)
+
+
+def chunks_of(place):
+    return list((place / ".scratch/evaluate").glob("*/*/*.jsonl"))
+
+
+def helper_of(process):
+    """The process that it started and that runs this command, too."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == process.pid and b"replication.evaluate" in (folder / "cmdline").read_bytes():
+                return int(folder.name)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return None
+
+
+def until(condition, seconds=240):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_killed_on_any_rank_it_goes_on_to_the_same_samples(place):
+    """Both of two processes in turn; a helper that is killed leaves its part to the others, and they say so."""
+    dice = random.Random(0)
+    for kill in (1, 2):
+        done = len(chunks_of(place)) + dice.randrange(2, 8)
+        process = start(place, "killed", devices=2)
+        until(lambda done=done: len(chunks_of(place)) >= done)
+        os.kill(process.pid if kill % 2 else helper_of(process), signal.SIGKILL)
+        if kill % 2:
+            process.communicate()
+        else:
+            _, errors = end(process)
+            assert "process 1 of 2 ended with -9" in errors and "the others did its part" in errors
+            assert equal(place, "killed")
+    said, _ = end(start(place, "killed", devices=2))
+    assert "resuming after" in said and equal(place, "killed") and not chunks_of(place)
+
+
+@pytest.mark.slow
+def test_two_nodes_of_torchrun_share_it_out(place):
+    """Two agents with a process each; the folder is all that they share."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
+    agents = [start(place, "nodes", *launcher, f"--master-port={port}", f"--node-rank={node}") for node in (0, 1)]
+    told = [end(agent)[0] for agent in agents]
+    assert sum("-> nodes" in said for said in told) == 1 and equal(place, "nodes") and not chunks_of(place)
+
+
+def test_what_a_launcher_must_start_is_refused(monkeypatch):
+    for name in LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    assert helpers_wanted(TrainerConfig(devices=3, strategy="ddp")) == 2
+    assert helpers_wanted(TrainerConfig(devices=8, gpu_gib=80, strategy="ddp")) == 0  # no GPU here
+    with pytest.raises(UserError, match=r"trainer.nodes = 2: start the command on every node by torchrun or srun"):
+        helpers_wanted(TrainerConfig(nodes=2, strategy="ddp"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert helpers_wanted(TrainerConfig(devices=2, nodes=1, strategy="ddp")) == 0
