@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from replication.errors import UserError, run_command
 from replication.training.checkpoint import CheckpointFile, Interruption, RolloutCheckpoint
-from replication.training.resume import begin, complete, drop_damaged, last_checkpoint, mark
+from replication.training.resume import accepted, begin, complete, drop_damaged, last_checkpoint, mark
 
 BUILD = {"TORCH_EXTENSIONS_DIR": str(ROOT / ".scratch/torch_extensions")}  # compiled once, about two minutes
 WAYS = {
@@ -264,6 +264,23 @@ def test_a_changed_code_or_problem_is_named(tmp_path):
         UserError, match=r"differs \(code a -> b, problems x -> None, train.lr 1e-06 -> 1e-05 and 1 more\)"
     ):
         begin(tmp_path, {"code": "b", "train.lr": 1e-5, "seed": 0})
+
+
+def test_other_code_is_taken_up_where_that_is_accepted_and_noted(tmp_path):
+    begin(tmp_path, {"code": "a", "seed": 0})
+    saved(tmp_path, 3)
+    with pytest.raises(UserError, match=r"differs \(code a -> b\): go on by --accept code, .* start anew with --fresh"):
+        begin(tmp_path, {"code": "b", "seed": 0})
+    assert accepted(tmp_path) == {}
+    begin(tmp_path, {"code": "b", "seed": 0}, accept="code")
+    saved(tmp_path, 5)
+    begin(tmp_path, {"code": "b", "seed": 0})  # which is its own now
+    begin(tmp_path, {"code": "c", "seed": 0}, accept="code")
+    changes = [{"what": "code", "from": "a", "to": "b", "rollouts": 3}]
+    changes += [{"what": "code", "from": "b", "to": "c", "rollouts": 5}]
+    assert accepted(tmp_path) == {"accepted": changes}
+    with pytest.raises(UserError, match=r"differs \(code c -> d, seed 0 -> 1\)"):
+        begin(tmp_path, {"code": "d", "seed": 1}, accept="code")
 
 
 def test_the_newest_checkpoints_and_the_best_one_are_kept(tmp_path):
