@@ -46,6 +46,8 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
             "pipeline's runs/hand/evaluate/<model>/<algorithm>/<seed>/<hash>",
         },
     ),
+    ("--plan", {"action": "store_true", "help": "only say what it would take: tokens, memory, hours by devices"}),
+    ("--json", {"action": "store_true", "help": "with --plan: for machines"}),
     (
         "--accept",
         {
@@ -246,12 +248,42 @@ def watched(run: Run, queue: Queue, parts: Sequence[Chunk], work: Iterator[None]
             bar.update(sum(map(len, fresh.values())))
 
 
+def plan(run: Run) -> None:
+    """Print what the evaluation would take, and leave with exit code 1 if it does not fit. Needs no weights or data."""
+    from replication.data.prepared import read_benchmarks
+    from replication.planning.evaluation import PUBLISHED, findings, page
+    from replication.policy import use_machine
+
+    config = run.config
+    folder = Path(run.options["data"] or f"data/{run.model}")
+    if any(folder.glob("benchmarks/*.jsonl")):
+        sizes = {name: len(rows) for name, rows in read_benchmarks(folder, config.evaluate.benchmarks or None).items()}
+    else:
+        names = config.evaluate.benchmarks or list(run.problems.benchmarks) or ["heldout"]
+        known = {**PUBLISHED, "heldout": run.problems.heldout_problems}
+        if unknown := [name for name in names if not known.get(name)]:
+            raise UserError(f"how many problems {unknown[0]} has is not known: {run.command('prepare')} first")
+        sizes = {name: known[name] for name in names}
+    if config.evaluate.problems:
+        sizes = {name: min(count, config.evaluate.problems) for name, count in sizes.items()}
+    use_machine(config.policy)  # whose threads the CPU's speed is measured with
+    found = findings(config, sizes, run.model)
+    unit = "GPU" if config.trainer.gpu_gib else "process"
+    print(json.dumps(found, indent=2) if run.options["json"] else page(found, unit))
+    if sum(found["memory"].values()) > found["available"]:
+        sys.exit(1)
+
+
 def main() -> None:
     run = load_run(
         [*SECTIONS, "grading", "trainer"],
         options=OPTIONS,
         description="Sample a policy on the benchmarks, erasure off and on, and grade it.",
     )
+    if run.options["plan"]:
+        return plan(run)
+    if run.options["json"]:
+        raise UserError("--json is for --plan")
     out = out_of(run)
     metrics = evaluate(run, out)
     if metrics is None:
