@@ -18,6 +18,7 @@ from replication.reporting.results import UNTRAINED
 
 FLOOR, TOKENS = 0.01, 0.02  # least room beyond the runs: of a share, and as a part of a number of tokens
 FLOORS = {"mismatch": 1e-4, "allocation_spread": 0.1}  # in nats, and where 0 is uniform and 0.7 what attention gives
+TRAINING = "training"  # stands where an evaluation has its benchmark
 KINDS = ("machine", "seeds")  # runs that the ranges come from; another warm start is another policy
 SHARES = ("avg", "pass", "maj", "reward", "erasure_rate", "groups_without_signal")  # they lie between 0 and 1
 DIFFERENCES = ("lift", "over_temperature", "over_baseline")
@@ -45,12 +46,12 @@ def expected(path: tuple[str, ...], runs: list[Interval]) -> Row:
 
     The range of the runs' means, and room on either side: as much again, but at least three standard errors of the
     widest interval, since few runs may happen to lie close together, and at least `FLOOR`. A half-width is two standard
-    errors of problems. It is 4.3 of three seeds (Student's t), whose errors are known so badly that there are six.
+    errors of problems, and 4.3 of three seeds (Student's t). What is noted in a training, over its few prompts, has six.
     """
     means, widest = [run.mean for run in runs], max(run.high - run.low for run in runs)
     least, most = min(means), max(means)
     floor = FLOORS.get(path[-1], TOKENS * most if path[-1] == "tokens" else FLOOR)
-    errors = (0.75 if path[1] == UNTRAINED else 0.7) * widest
+    errors = (0.75 if path[1] == UNTRAINED else 0.7 if path[2] == TRAINING else 0.35) * widest
     room = max(most - least, errors, floor)
     low, high = least - room, most + room
     if path[-1] in SHARES:
