@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from replication.evaluation.statistics import Interval
+from replication.gate.judge import OK, judge_default
 from replication.gate.record import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -162,3 +164,22 @@ def test_the_engines_figures_are_those_of_the_bench():
     parts = found["vLLM by segments"]
     erased, plain = parts["eight segments, a quarter of the rows erased once"], parts["eight segments"]
     assert f"{erased:,.0f} of {plain:,.0f}" in text
+
+
+def test_the_default_on_vllm_is_inside_the_gate_and_the_page_tells_its_figures():
+    """Trained on another engine, whose random numbers are others."""
+    runs = [json.loads((ROOT / "reports" / name).read_text()) for name in ("metrics.json", "metrics_vllm.json")]
+    reference = json.loads((ROOT / "reports/reference.json").read_text())
+    rows = [*reference["claims"], *reference["default"]]
+    assert len(rows) > 90 and {judge_default(runs[1], row)[0] for row in rows} == {OK}
+    assert runs[0] != runs[1]
+    text = (ROOT / "docs/engines.md").read_text()
+    arms = [
+        ("untrained", "plain"),
+        ("untrained", "erased"),
+        *((arm, "plain") for arm in ("e3rl", "e3rl_mixed", "grpo")),
+    ]
+    for arm, mode in arms:
+        cells = [Interval(**run["tiny"][arm]["heldout"][mode]["avg"]) for run in runs]
+        name = f"{arm}, {mode}" if arm == "untrained" else f"`{arm}`, {mode}"
+        assert f"| {name} | {cells[0]} | {cells[1]} |" in text
