@@ -46,7 +46,7 @@ def expected(path: tuple[str, ...], runs: list[Interval]) -> Row:
 
     The range of the runs' means, and room on either side: as much again, but at least three standard errors of the
     widest interval, since few runs may happen to lie close together, and at least `FLOOR`. A half-width is two standard
-    errors of problems, and 4.3 of three seeds (Student's t). What is noted in a training, over its few prompts, has six.
+    errors of problems, and 4.3 of three seeds (Student's t). What is noted in a training has six.
     """
     means, widest = [run.mean for run in runs], max(run.high - run.low for run in runs)
     least, most = min(means), max(means)
