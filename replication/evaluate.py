@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from replication.cli import Run, check_start, data_of, load_run
+from replication.config.profiles import PROFILES
 from replication.errors import UserError, run_command
 from replication.outputs import GO_ON, check_output, locked, output_folder, run_folder, writing
 
@@ -134,10 +135,11 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
     device = use_machine(config.policy)
     if config.rollout.engine == "torch":  # another has weights of its own there
         model.to(device)
-    asked = prompt_ids(tokenizer, next(iter(benchmarks.values()))[0].question, config.policy.thinking)
+    thinking, wording = config.policy.thinking, config.evaluate.wording
+    asked = prompt_ids(tokenizer, next(iter(benchmarks.values()))[0].question, thinking, wording)
     every = [problem for problems in benchmarks.values() for problem in problems]
     most = dataclasses.replace(config.rollout, max_rows=max(config.rollout.max_rows, config.evaluate.samples))
-    policy = Policy.of(model, tokenizer, config.policy.thinking, most, every)
+    policy = Policy.of(model, tokenizer, thinking, most, every, wording)
     check_sampler(model, asked, policy.ends, tokenizer.pad_token_id)
     if config.rollout.engine != "torch":
         check_engine(policy.engine, model, asked, policy.ends, tokenizer.pad_token_id)
@@ -163,7 +165,8 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
                     cell = [row for p, rows in zip(parts, done, strict=False) if p.cell == part.cell for row in rows]
                     check_verdicts(run, cell, f"{part.benchmark}, {part.mode}")
         with output_folder(out, MARK) as new:
-            metrics = write_samples(new, [row for rows in done for row in rows])
+            how = {"profile": config.profile_label(), "thinking": thinking}
+            metrics = write_samples(new, [row for rows in done for row in rows], how)
         shutil.rmtree(scratch, ignore_errors=True)
     return metrics
 
@@ -172,7 +175,8 @@ def main() -> None:
     run = load_run(
         [*SECTIONS, "grading"],
         options=OPTIONS,
-        description="Sample a policy on the benchmarks, erasure off and on, and grade it.",
+        description="Sample a policy on the benchmarks, erasure off and on, and grade it. The profiles of "
+        f"--evaluate.profile: {', '.join(PROFILES)}.",
     )
     out = out_of(run)
     for name, modes in evaluate(run, out).items():

@@ -29,6 +29,7 @@ FIELDS: dict[str, tuple[type, ...]] = {  # of a sample in a file, with the types
 }
 OPTIONAL: dict[str, tuple[type, ...]] = {"gold": (str, NoneType), "sample": (int,), "text": (str,)}
 NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+HOW = ("profile", "thinking")  # of the settings, what every row of the metrics says
 CORRECT = "\0"  # what right answers vote for: no text of an answer
 
 Row = Mapping[str, Any]
@@ -57,16 +58,33 @@ class Sample:
     token_ids: list[int]
 
 
-def write_samples(folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
-    """Write samples.jsonl, problems.jsonl, metrics.json, and anatomy.json of samples that have their attempts; returns
-    the metrics."""
-    metrics = summarise(rows)
+def write_samples(folder: Path, rows: Sequence[Row], how: Row | None = None) -> dict[str, Any]:
+    """Write samples.jsonl, problems.jsonl, metrics.json, and anatomy.json of samples that have their attempts.
+
+    Args:
+        folder: where to.
+        rows: the samples.
+        how: they were made (`HOW`), which every row of the metrics then says.
+
+    Returns:
+        The metrics.
+    """
+    metrics = {name: {m: {**(how or {}), **row} for m, row in modes.items()} for name, modes in summarise(rows).items()}
     for name, lines in (("samples.jsonl", rows), ("problems.jsonl", list(by_problem(rows)))):
         (folder / name).write_text("".join(to_line(row) for row in lines), encoding="utf-8")
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     if all("attempts" in row for row in rows):  # an evaluation of before they were kept has none
         (folder / "anatomy.json").write_text(json.dumps(anatomies(rows)) + "\n")
     return metrics
+
+
+def read_how(folder: Path) -> dict[str, Any]:
+    """How the samples of an evaluation were made, by its metrics; nothing where they do not say, as older ones do."""
+    try:
+        first = next(iter(next(iter(json.loads((folder / "metrics.json").read_text()).values())).values()))
+        return {key: first[key] for key in HOW if key in first}
+    except (OSError, ValueError, AttributeError, TypeError, StopIteration):
+        return {}
 
 
 def read_samples(folder: Path) -> list[dict[str, Any]]:
