@@ -1,7 +1,7 @@
 """Named evaluation profiles: how others sample, each number beside where it stands.
 
-A profile comes before params.yaml, and the command line before the profile. It sets what its source states, and leaves
-the rest as it is. One more is one more entry of `PROFILES` (and its rows in docs/profiles.md).
+A profile is stronger than params.yaml, and the command line stronger than the profile. It sets what its source states,
+and leaves the rest as it is. One more is one more entry of `PROFILES` (and its rows in docs/profiles.md).
 """
 
 from __future__ import annotations

@@ -124,8 +124,8 @@ class EvaluateConfig:
     """Sampling for the metrics of an evaluation."""
 
     profile: str = OWN
-    """A named set of settings (docs/profiles.md): comes before params.yaml, and a flag that says otherwise before it,
-    which the rows of results then name; own is none"""
+    """A named set of settings (docs/profiles.md), stronger than params.yaml. A flag that says otherwise wins, and the
+    rows of the results name it; own is no profile"""
     samples: int = 16
     """k, completions a problem"""
     problems: int = 0

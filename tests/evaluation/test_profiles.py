@@ -132,7 +132,7 @@ def test_params_yaml_then_the_profile_then_the_command_line(tmp_path):
     assert load("--model=a", params=params).filed.evaluate.profile == "deepmath"
 
 
-def test_what_cannot_be_is_refused_in_one_line(capsys):
+def test_what_cannot_be_is_refused_in_one_line():
     with pytest.raises(
         UserError, match=r"evaluate\.profile = 'best' is not one of own, paper, deepmath, .*sober: corr"
     ):
@@ -141,10 +141,14 @@ def test_what_cannot_be_is_refused_in_one_line(capsys):
         UserError, match=r"evaluate\.wording = 'Go' is not a text with \{question\} in it once: correct"
     ):
         load("--evaluate.wording=Go")
+
+
+def test_help_says_which_there_are_and_what_wins(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--help"])
     with pytest.raises(SystemExit):
-        load_run(SECTIONS, ["--help"])
+        evaluate.main()
     said = " ".join(capsys.readouterr().out.split())
-    assert "comes before params.yaml, and a flag that says otherwise before it" in said
+    assert "stronger than params.yaml. A flag that says otherwise wins" in said and ", ".join(PROFILES) in said
 
 
 TOKENS = ["<pad>", "<eos>", *map(chr, range(9, 127))]
