@@ -1,7 +1,7 @@
 """The command line over params.yaml: the only reader of that file.
 
 A run's settings are, from weakest to strongest: the defaults of config.py, `models.<model>` of params.yaml,
-`algorithms.<algorithm>` of params.yaml, and `--section.key value` on the command line.
+`algorithms.<algorithm>` of params.yaml, the profile of an evaluation, and `--section.key value` on the command line.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from replication.config import ALGORITHM_ONLY, SECTIONS, Config, DataConfig
+from replication.config.profiles import profile_settings
 from replication.config.yaml_file import read_yaml
 from replication.errors import UserError
 
@@ -150,6 +151,19 @@ def _merge(weak: dict[str, Any], strong: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _settle(parser: ArgumentParser, sections: Sequence[str], filed: dict[str, Any], flags: Sequence[str]) -> Any:
+    """The flags over what is filed; the profile that an evaluation names comes in between, but for a training's."""
+    unset = {f"{name}.{key}": value for name in sections for key, value in vars(SECTIONS[name]()).items()}
+    plain = unset | {f"{name}.{key}": value for name, keys in filed.items() for key, value in keys.items()}
+    parser.set_defaults(plain)
+    found = _parse(parser, "command line", None, flags)
+    if "evaluate" in sections and "train" not in sections:
+        profile = profile_settings(found["evaluate.profile"])
+        parser.set_defaults({key: value for key, value in profile.items() if key in plain})
+        found = _parse(parser, "command line", None, flags)
+    return parser.instantiate(found)
+
+
 @dataclass
 class Run:
     """What a command line asked for."""
@@ -218,8 +232,7 @@ def load_run(
             raise UserError(f"{where}: no section {sorted(unknown)[0]!r}; the sections are {there}")
         _parse(every, where, layer, None)
         merged = _merge(merged, {name: value for name, value in layer.items() if name in sections})
-    parser.set_defaults({f"{s}.{k}": v for s, keys in merged.items() for k, v in keys.items()})
-    values, filed = (parser.instantiate(_parse(parser, "command line", None, flags)) for flags in (argv, []))
+    values, filed = (_settle(parser, sections, merged, flags) for flags in (argv, []))
     config, plain = (Config(**{name: getattr(v, name) for name in sections}) for v in (values, filed))
     asked = {k: getattr(values, k) for k in (flag.lstrip("-").replace("-", "_") for flag, _ in options)}
     problems = every.instantiate(_parse(every, layers[0][0], section, None)).data

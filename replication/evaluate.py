@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from replication.cli import Run, check_start, data_of, load_run
+from replication.config.profiles import PROFILES
 from replication.depends import EVALUATION, HANDED_ON, code_of, digest_of, files_of
 from replication.errors import UserError, run_command
 from replication.launch import global_rank, launch_id, world_size
@@ -169,7 +170,8 @@ def evaluate(run: Run, out: Path) -> dict[str, Any] | None:
         rows = watched(run, queue, parts, sample(run, queue, parts, path, revision))
         with output_folder(out, MARK) as new:
             queue.write_all(new / MARK)
-            metrics = write_metrics(new, rows)
+            how = {"profile": config.profile_label(), "thinking": config.policy.thinking}
+            metrics = write_metrics(new, rows, how)
             if (scratch / ACCEPTED).exists():
                 shutil.copy(scratch / ACCEPTED, new / ACCEPTED)
         queue.wait_for(f"{launch_id()}-{rank}" for rank in range(1, world_size()))
@@ -193,10 +195,11 @@ def sample(run: Run, queue: Queue, parts: Sequence[Chunk], path: str, revision: 
     device = use_machine(config.policy)
     if config.rollout.engine == "torch":  # another has weights of its own there
         model.to(device)
-    asked = prompt_ids(tokenizer, parts[0].problems[0].question, config.policy.thinking)
+    thinking, wording = config.policy.thinking, config.evaluate.wording
+    asked = prompt_ids(tokenizer, parts[0].problems[0].question, thinking, wording)
     most = dataclasses.replace(config.rollout, max_rows=max(config.rollout.max_rows, config.evaluate.samples))
     every = [problem for part in parts for problem in part.problems]
-    policy = Policy.of(model, tokenizer, config.policy.thinking, most, every)
+    policy = Policy.of(model, tokenizer, thinking, most, every, wording)
     check_sampler(model, asked, policy.ends, tokenizer.pad_token_id)
     if config.rollout.engine != "torch":
         check_engine(policy.engine, model, asked, policy.ends, tokenizer.pad_token_id)
@@ -278,7 +281,8 @@ def main() -> None:
     run = load_run(
         [*SECTIONS, "grading", "trainer"],
         options=OPTIONS,
-        description="Sample a policy on the benchmarks, erasure off and on, and grade it.",
+        description="Sample a policy on the benchmarks, erasure off and on, and grade it. The profiles of "
+        f"--evaluate.profile: {', '.join(PROFILES)}.",
     )
     if run.options["plan"]:
         return plan(run)

@@ -68,14 +68,14 @@ def changed_verdicts(rows: Sequence[Row], graded: Sequence[Graded]) -> list[str]
     return [line for change, where in sorted(changes.items()) for line in (f"{change}: {len(where)}", *where)]
 
 
-def regrade(out: Path, rows: list[Row], graded: list[Graded]) -> None:
+def regrade(folder: Path, out: Path, rows: list[Row], graded: list[Graded]) -> None:
     """An evaluation's samples with new verdicts, and the metrics of them."""
-    from replication.evaluation.samples import write_samples
+    from replication.evaluation.samples import read_how, write_samples
 
     for row, item in zip(rows, graded, strict=True):
         row.update(verdict=item.verdict.value, answer=item.answer)
     with output_folder(out, "samples.jsonl") as new:
-        write_samples(new, rows)
+        write_samples(new, rows, read_how(folder))
 
 
 def main() -> None:
@@ -106,7 +106,7 @@ def main() -> None:
     again = sum("verdict" in row for row in rows)
     changes = changed_verdicts(rows, graded)
     if is_evaluation:
-        regrade(options.out, rows, graded)
+        regrade(options.file, options.out, rows, graded)
     else:
         lines = (json.dumps(row | _columns(item)) + "\n" for row, item in zip(rows, graded, strict=True))
         write_whole(options.out, "".join(lines))

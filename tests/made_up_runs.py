@@ -3,6 +3,31 @@
 import json
 
 
+def write_evaluation(folder, cells, how):
+    """Cells are benchmark -> mode -> [problems][samples], `how` is benchmark -> what its metrics say beside."""
+    folder.mkdir(parents=True)
+    rows = [
+        {
+            "benchmark": name,
+            "mode": mode,
+            "problem": f"p{i}",
+            "correct": sum(hits),
+            "samples": len(hits),
+            "maj": 0.5,
+            "tokens": 10.0,
+        }
+        for name, modes in cells.items()
+        for mode, correct in modes.items()
+        for i, hits in enumerate(correct)
+    ]
+    (folder / "problems.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    metrics = {
+        name: {m: {"samples": float(len(c[0])), "problems": len(c), **how[name]} for m, c in modes.items()}
+        for name, modes in cells.items()
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
 def write_run(runs, algorithm, seed, correct, steps=2):
     """`correct` is [problems][samples]; erased mode gets every sample right."""
     folder = runs / "evaluate/toy" / algorithm / str(seed)

@@ -6,10 +6,11 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from replication.config.base import DataConfig, PolicyConfig, Source, WarmstartConfig
 from replication.config.method import CreditConfig, ErasureConfig, ObjectiveConfig, RolloutConfig
+from replication.config.profiles import OWN, profile_label
 from replication.config.runs import EvaluateConfig, GradingConfig, TrainConfig, TrainerConfig
 
 __all__ = [
@@ -44,6 +45,7 @@ SECTIONS: dict[str, type] = {
 
 
 ALGORITHM_ONLY = {"credit", "objective"}  # dvc.yaml looks for them under `algorithms`
+LATER = {"profile": OWN, "wording": None}  # settings that did not always exist, where they say nothing
 
 
 @dataclass
@@ -75,5 +77,15 @@ class Config:
 
     def fingerprint(self, *sections: str) -> str:
         """Hash of the named sections, to tell whether a checkpoint belongs to these settings."""
-        text = json.dumps({s: dataclasses.asdict(getattr(self, s)) for s in sections}, sort_keys=True)
+        text = json.dumps({s: _counted(getattr(self, s)) for s in sections}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def profile_label(self) -> str:
+        """The profile of an evaluation as its rows name it: with the settings that are not the profile's."""
+        settings = {f"{s}.{k}": v for s in SECTIONS for k, v in vars(getattr(self, s)).items()}
+        return profile_label(self.evaluate.profile, settings)
+
+
+def _counted(section: Any) -> dict[str, Any]:
+    """A section as the hash has it: as ever where a later setting says nothing."""
+    return {k: v for k, v in dataclasses.asdict(section).items() if k not in LATER or v != LATER[k]}

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from replication.config.profiles import OWN, profile_settings
 from replication.errors import require, require_count
 
 
@@ -122,6 +123,9 @@ class GradingConfig:
 class EvaluateConfig:
     """Sampling for the metrics of an evaluation."""
 
+    profile: str = OWN
+    """A named set of settings (docs/profiles.md), stronger than params.yaml. A flag that says otherwise wins, and the
+    rows of the results name it; own is no profile"""
     samples: int = 16
     """k, completions a problem"""
     problems: int = 0
@@ -137,10 +141,15 @@ class EvaluateConfig:
     """Draw from the k likeliest tokens only; 0 is all"""
     top_p: float = 1.0
     """Draw from the smallest set of likeliest tokens that holds this mass; 1 is all"""
+    wording: str | None = None
+    """The prompt, with {question} where the problem stands; none is the training's"""
     seed: int = 0
     """Seed of the samples"""
 
     def __post_init__(self) -> None:
+        profile_settings(self.profile)  # which must be there
+        once = self.wording is None or self.wording.count("{question}") == 1
+        require(once, "evaluate.wording", self.wording, "a text with {question} in it once")
         require_count("evaluate", self, "samples", most=10_000)
         require_count("evaluate", self, "problems", "top_k", least=0)
         distinct = bool(self.modes) and len(set(self.modes)) == len(self.modes)

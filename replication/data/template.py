@@ -1,4 +1,5 @@
-"""The one prompt template: training and evaluation, tiny and 8B, ask in the same words."""
+"""The one prompt template: training and evaluation, tiny and 8B, ask in the same words, unless an evaluation is told
+other ones."""
 
 from __future__ import annotations
 
@@ -73,9 +74,15 @@ def named(tokenizer: Any) -> str:
     return f"the chat template of {tokenizer.name_or_path or 'the tokenizer'}"
 
 
-def prompt_ids(tokenizer: Any, question: str, thinking: bool = False) -> list[int]:
-    """The token ids that a completion is sampled after: question and instruction, by `encode`."""
-    text = f"{question}\n\n{INSTRUCTION}"
+def prompt_ids(tokenizer: Any, question: str, thinking: bool = False, wording: str | None = None) -> list[int]:
+    """The token ids that a completion is sampled after, by `encode`.
+
+    Args:
+        tokenizer, thinking: as there.
+        question: the problem.
+        wording: of an evaluation, with {question} where it stands; none: the question and `INSTRUCTION`.
+    """
+    text = f"{question}\n\n{INSTRUCTION}" if wording is None else wording.replace("{question}", question)
     return encode(tokenizer, text if tokenizer.chat_template is not None else f"{text}\n\n", thinking, question)
 
 

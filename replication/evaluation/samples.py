@@ -29,6 +29,7 @@ FIELDS: dict[str, tuple[type, ...]] = {  # of a sample in a file, with the types
 }
 OPTIONAL: dict[str, tuple[type, ...]] = {"gold": (str, NoneType), "sample": (int,), "text": (str,)}
 NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+HOW = ("profile", "thinking")  # of the settings, what every row of the metrics says
 CORRECT = "\0"  # what right answers vote for: no text of an answer
 
 Row = Mapping[str, Any]
@@ -57,20 +58,38 @@ class Sample:
     token_ids: list[int]
 
 
-def write_samples(folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
+def write_samples(folder: Path, rows: Sequence[Row], how: Row | None = None) -> dict[str, Any]:
     """Write samples.jsonl and what `write_metrics` writes; returns the metrics."""
     (folder / "samples.jsonl").write_text("".join(map(to_line, rows)), encoding="utf-8")
-    return write_metrics(folder, rows)
+    return write_metrics(folder, rows, how)
 
 
-def write_metrics(folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
-    """Write problems.jsonl, metrics.json, and anatomy.json of samples that have their attempts; returns the metrics."""
-    metrics = summarise(rows)
+def write_metrics(folder: Path, rows: Sequence[Row], how: Row | None = None) -> dict[str, Any]:
+    """Write problems.jsonl, metrics.json, and anatomy.json of samples that have their attempts.
+
+    Args:
+        folder: where to.
+        rows: the samples.
+        how: they were made (`HOW`), which every row of the metrics then says.
+
+    Returns:
+        The metrics.
+    """
+    metrics = {name: {m: {**(how or {}), **row} for m, row in modes.items()} for name, modes in summarise(rows).items()}
     (folder / "problems.jsonl").write_text("".join(map(to_line, by_problem(rows))), encoding="utf-8")
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     if all("attempts" in row for row in rows):  # an evaluation of before they were kept has none
         (folder / "anatomy.json").write_text(json.dumps(anatomies(rows)) + "\n")
     return metrics
+
+
+def read_how(folder: Path) -> dict[str, Any]:
+    """How the samples of an evaluation were made, by its metrics; nothing where they do not say, as older ones do."""
+    try:
+        first = next(iter(next(iter(json.loads((folder / "metrics.json").read_text()).values())).values()))
+        return {key: first[key] for key in HOW if key in first}
+    except (OSError, ValueError, AttributeError, TypeError, StopIteration):
+        return {}
 
 
 def read_samples(folder: Path) -> list[dict[str, Any]]:

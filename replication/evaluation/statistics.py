@@ -93,6 +93,22 @@ def seed_interval(values: np.ndarray) -> Interval:
     return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 
 
+def share_interval(share: float, draws: int) -> Interval:
+    """95 % interval of a share that is known with the number of its draws alone (Wilson 1927).
+
+    A published accuracy is such a share, of samples x problems draws. Where the same problems are sampled again it is
+    too wide rather than too narrow: their rates differ, which leaves less to chance.
+
+    Args:
+        share: between 0 and 1.
+        draws: that it is the mean of.
+    """
+    z2 = 1.959964**2 / draws
+    middle = (share + z2 / 2) / (1 + z2)
+    half = np.sqrt(z2 * (share * (1 - share) + z2 / 4)) / (1 + z2)
+    return Interval(share, float(middle - half), float(middle + half))
+
+
 def verdict(gain: Interval, margin: float = 0.02, room: float = 1.0) -> str:
     """What an interval says of a claim that something gains.
 

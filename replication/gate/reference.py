@@ -1,10 +1,13 @@
-"""reports/reference.json: what the metrics are held against; `--record` (record.py) writes all but claims and paper.
+"""reports/reference.json: what the metrics are held against; `--record` (record.py) writes all but claims, paper and
+published.
 
 - claims: what the README says of the small default: differences, and the sign that each has beyond its interval
 - default: every metric of the small default, with the range that its mean must lie in
 - study: the verdicts of the study's comparisons
 - paper: the values that the paper reports under each of their readings: the claim, the value, its source mark (A
   abstract, R reading), and the resolution: the half-width above which an interval that holds the value says nothing
+- published: what cards and papers state of the untrained models: the value, the source, the profile and the thinking
+  mode that it is of, its problems, and the samples of each (null: not stated); nothing passes or fails by them
 - seal: SHA-256 of the rows, so that an edit shows
 """
 
@@ -24,6 +27,7 @@ GROUPS = {  # group -> what each of its rows needs beside a name
     "default": (*KEYS, "low", "high", "widest"),
     "study": ("task", "arm", "metric", "verdict"),
     "paper": (*KEYS, "claim", "value", "source", "resolution"),
+    "published": (*KEYS, "value", "source", "profile", "thinking", "problems", "samples", "note"),
 }
 Row = dict[str, Any]
 

@@ -33,6 +33,11 @@ def entries(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, di
                         yield model, algorithm, benchmark, mode, entry
 
 
+def mode_of(thinking: bool | str | None) -> str | None:
+    """Qwen3's thinking mode in words; None where it was not kept."""
+    return ("on" if thinking else "off") if isinstance(thinking, bool) else thinking
+
+
 def results_table(metrics: Mapping[str, Any]) -> Table:
     """Accuracy and tokens of every evaluation, and its difference to the best baseline."""
     rows = []
@@ -40,8 +45,10 @@ def results_table(metrics: Mapping[str, Any]) -> Table:
         numbers = [interval(entry[name]) for name in ("avg", "pass", "maj", "tokens")]
         over = entry.get("over_baseline")
         gains = [interval(over), over["gain"] if over else None]
-        rows.append(Row([model, algorithm, benchmark, mode, *numbers, *gains], model, algorithm))
-    columns = ["task", "algorithm", "benchmark", "sampling", "Avg@k", "Pass@k", "Maj@k", "tokens a sample"]
+        how = [entry["profile"], mode_of(entry["thinking"]), entry["truncated"]]
+        rows.append(Row([model, algorithm, benchmark, mode, *how, *numbers, *gains], model, algorithm))
+    columns = ["task", "algorithm", "benchmark", "sampling", "profile", "thinking", "cut off"]
+    columns += ["Avg@k", "Pass@k", "Maj@k", "tokens a sample"]
     columns += ["minus the best baseline", "a gain is"]
     return Table("results", "Results of the runs", columns, rows)
 

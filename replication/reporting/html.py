@@ -44,7 +44,7 @@ def page(models: Mapping[str, list[Arm]], metrics: Mapping[str, Any], data: Mapp
     Raises:
         UserError: one of the files beside the report cannot be read.
     """
-    reference = read_reference(REFERENCE) if REFERENCE.exists() else {"paper": [], "claims": []}
+    reference = read_reference(REFERENCE) if REFERENCE.exists() else {"paper": [], "published": [], "claims": []}
     found: study.Study = read_json(STUDY) if STUDY.exists() else {}
     sections = [
         Section("paper", "The paper and ours", tables=_papers(metrics, reference)),
@@ -74,7 +74,11 @@ def page(models: Mapping[str, list[Arm]], metrics: Mapping[str, Any], data: Mapp
 
 
 def _papers(metrics: Mapping[str, Any], reference: Mapping[str, Any]) -> list[Table]:
-    return [paper.paper_table(metrics, reference["paper"]), paper.claims_table(metrics, reference["claims"])]
+    return [
+        paper.paper_table(metrics, reference["paper"]),
+        paper.published_table(metrics, reference["published"]),
+        paper.claims_table(metrics, reference["claims"]),
+    ]
 
 
 def _learning(models: Mapping[str, list[Arm]], metrics: Mapping[str, Any]) -> Section:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from replication.config.profiles import OWN
 from replication.evaluation.statistics import Interval, crossed_interval, seed_interval, verdict
 from replication.reporting.results import Arm, Cell
 
@@ -52,6 +53,19 @@ def best_temperature(arm: Arm, benchmark: str) -> Cell | None:
     return max(tried, key=lambda cell: float(arm.correct[cell].mean()), default=None)
 
 
+def conditions(arm: Arm, cell: Cell) -> dict[str, Any]:
+    """How an arm was sampled, by its evaluations' metrics: profile, thinking mode and share cut off, the mean over
+    seeds. None where they are older than what they would say."""
+    rows = [seed.get(cell[0], {}).get(cell[1], {}) for seed in arm.metrics]
+    modes = {row.get("thinking") for row in rows}
+    cut = [row["truncated"] for row in rows if "truncated" in row]
+    return {
+        "profile": " / ".join(sorted({row.get("profile", OWN) for row in rows})),
+        "thinking": modes.pop() if len(modes) == 1 else None,
+        "truncated": float(np.mean(cut)) if cut else None,
+    }
+
+
 def model_metrics(arms: Sequence[Arm]) -> dict[str, Any]:
     """algorithm -> benchmark -> mode -> metrics of one model, as intervals over seeds and problems.
 
@@ -65,6 +79,7 @@ def model_metrics(arms: Sequence[Arm]) -> dict[str, Any]:
         for benchmark, mode in arm.cells():
             cell = benchmark, mode
             entry: dict[str, Any] = {
+                **conditions(arm, cell),
                 "avg": share(arm.correct[cell])._asdict(),
                 "pass": share(arm.passed[cell])._asdict(),
                 "maj": share(arm.majority[cell])._asdict(),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from replication.evaluation.statistics import verdict
-from replication.reporting.metrics import best_baseline, difference, is_ours, share, training_metrics
+from replication.reporting.default import mode_of
+from replication.reporting.metrics import best_baseline, conditions, difference, is_ours, share, training_metrics
 from replication.reporting.results import Arm, Cell
+from replication.reporting.tables import shown
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -28,6 +30,7 @@ def model_section(model: str, arms: Sequence[Arm], curves: str | None) -> str:
         first = arms[0].metrics[0][benchmark][modes[0]]
         k = f"{first['samples']:.0f}"
         header = ["algorithm", "sampling", f"Avg@{k}", f"Pass@{k}", f"Maj@{k}", "tokens a sample", f"Avg@{k} by seed"]
+        header += ["profile", "thinking", "cut off"]
         rows = [_row(arm, (benchmark, mode)) for mode in modes for arm in arms]
         parts.append(f"### {benchmark}: {first['problems']:.0f} problems x {k} samples")
         parts.append(markdown_table(header, rows))
@@ -42,7 +45,9 @@ def model_section(model: str, arms: Sequence[Arm], curves: str | None) -> str:
 def _row(arm: Arm, cell: Cell) -> list[str]:
     row = [arm.algorithm, cell[1], str(share(arm.correct[cell])), str(share(arm.passed[cell]))]
     row += [f"{arm.majority[cell].mean():.3f}", f"{arm.tokens[cell].mean():.1f}"]
-    return [*row, _seeds(arm.correct[cell].mean(1).tolist())]
+    how = conditions(arm, cell)
+    known = [shown(value) for value in (how["profile"], mode_of(how["thinking"]), how["truncated"])]
+    return [*row, _seeds(arm.correct[cell].mean(1).tolist()), *known]
 
 
 TRAINING_HEADER = ["algorithm", "tokens", "reward", "erasure rate", "groups without signal", "allocation spread"]
@@ -81,8 +86,9 @@ one warm start, and another seed of it would give other numbers. A gain is *out 
 0.98. It is *underpowered* where nothing varies; else it is *not reproduced* where its interval rules out 0.02,
 *reproduced* where the interval lies above 0, and *underpowered* elsewhere. *plain* has erasure off, *erased* on,
 *plain@0.3* is plain at temperature 0.3; the weights are the same. Tokens count all that was generated, erased ones
-included. `e3rl` is the letter of the paper as we reconstruct it; `e3rl_mixed` is an extension of ours. Names:
-docs/glossary.md."""
+included; *cut off* is the share of samples that did not end. A *profile* is a named set of sampling settings, *own*
+those of params.yaml (docs/profiles.md); *thinking* is Qwen3's mode. `e3rl` is the letter of the paper as we reconstruct
+it; `e3rl_mixed` is an extension of ours. Names: docs/glossary.md."""
 
 
 def head(models: Sequence[str]) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from replication.evaluation.statistics import Interval
+from replication.evaluation.statistics import Interval, share_interval
 from replication.gate.judge import NOT_RUN, OK, judge_claim, judge_default
 from replication.gate.reference import Row as Reported
 from replication.gate.reference import look_up
+from replication.reporting.default import mode_of
 from replication.reporting.tables import Row, Table
 
 MISSING = "not run here"
+NOT_STATED = "not stated"
 MARKS = {"A": "[A] abstract", "R": "[R] reading"}
 
 
@@ -35,6 +37,33 @@ def paper_table(metrics: Any, reported: Sequence[Reported]) -> Table:
             rows.append(Row(values, row["model"], row["algorithm"]))
     columns = ["what the paper reports", "reading", "source", "theirs", "ours", "verdict"]
     return Table("paper", "The paper's values and ours, row by row", columns, rows)
+
+
+def published_table(metrics: Any, published: Sequence[Reported]) -> Table:
+    """What cards and papers state of the untrained models, beside ours where it was run as theirs was."""
+    rows = []
+    for row in published:
+        theirs = share_interval(row["value"], row["problems"] * (row["samples"] or 1))
+        values = [row["what"], row["profile"], mode_of(row["thinking"]), row["note"], row["source"], theirs]
+        rows.append(Row([*values, *published_verdict(metrics, row, theirs)], row["model"], row["algorithm"]))
+    columns = ["what is published", "profile", "thinking", "theirs differs by", "source", "theirs", "ours", "ours is"]
+    return Table("published", "The untrained models: what is published of them, and ours", columns, rows)
+
+
+def published_verdict(metrics: Any, row: Reported, theirs: Interval) -> tuple[Interval | None, str]:
+    """Our counterpart of a published value, and whether it lies within the interval of theirs.
+
+    One that was sampled in another way is shown with how, and not judged; a source that does not state its way counts
+    as any.
+    """
+    ours = interval_of(metrics, row)
+    if ours is None:
+        return None, MISSING
+    entry = metrics[row["model"]][row["algorithm"]][row["benchmark"]][row["mode"]]
+    asked = {key: row[key] for key in ("profile", "thinking") if row[key] != NOT_STATED}
+    if any(entry.get(key) != wanted for key, wanted in asked.items()):
+        return ours, f"of another kind: {entry.get('profile')}, thinking {mode_of(entry.get('thinking'))}"
+    return ours, f"{'within' if theirs.low <= ours.mean <= theirs.high else 'outside'} the interval of theirs"
 
 
 def claims_table(metrics: Any, claims: Sequence[Reported]) -> Table:

@@ -28,6 +28,7 @@ class Policy:
     tokenizer: Any
     ends: Sequence[int]  # ids that end a completion
     thinking: bool = False  # Qwen3's thinking mode, where the chat template knows it
+    wording: str | None = None  # of an evaluation's prompts, where it is not the training's
 
     @classmethod
     def of(
@@ -37,6 +38,7 @@ class Policy:
         thinking: bool = False,
         rollout: RolloutConfig | None = None,
         problems: Sequence[Problem] = (),
+        wording: str | None = None,
     ) -> Policy:
         """A transformers causal LM, on the engine that the settings name; the embedded one without any.
 
@@ -45,13 +47,14 @@ class Policy:
             thinking: Qwen3's thinking mode, where the chat template knows it.
             rollout: the settings.
             problems: all that will be sampled from; vLLM is made for the longest.
+            wording: of an evaluation's prompts, where it is not the training's.
         """
 
         def widest() -> int:
-            return max(len(prompt_ids(tokenizer, problem.question, thinking)) for problem in problems)
+            return max(len(prompt_ids(tokenizer, problem.question, thinking, wording)) for problem in problems)
 
         engine = build_engine(model, rollout, widest) if rollout else TorchEngine(model)
-        return cls(engine, tokenizer, eos_ids(model, tokenizer), thinking)
+        return cls(engine, tokenizer, eos_ids(model, tokenizer), thinking, wording)
 
     def roll_out(
         self,
@@ -62,7 +65,7 @@ class Policy:
         running: Tensor | None = None,
     ) -> Rollout:
         """A group of completions for every problem; as `engine.roll_out`, where `keys` are explained."""
-        prompts = [prompt_ids(self.tokenizer, problem.question, self.thinking) for problem in problems]
+        prompts = [prompt_ids(self.tokenizer, p.question, self.thinking, self.wording) for p in problems]
         pad = self.tokenizer.pad_token_id
         return roll_out(self.engine, prompts, torch.tensor(keys), rollout, erasure, self.ends, pad, running)
 

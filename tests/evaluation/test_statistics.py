@@ -10,6 +10,7 @@ from replication.evaluation.statistics import (
     claim_verdict,
     crossed_interval,
     seed_interval,
+    share_interval,
     student,
     verdict,
 )
@@ -110,3 +111,9 @@ def test_verdicts_on_a_reported_value():
     assert claim_verdict(Interval(0.052, -0.001, 0.105), 0.05349, 0.06) == "underpowered"  # no gain is possible too
     assert claim_verdict(Interval(0.45, 0.40, 0.50), 0.506, 0.05) == "not reproduced"
     assert claim_verdict(Interval(0.60, 0.55, 0.65), 0.506, 0.05) == "not reproduced"
+
+
+@pytest.mark.parametrize(("right", "draws"), [(1417, 1920), (0, 30), (424, 500)])
+def test_share_interval_is_scipys(right, draws):
+    want = stats.binomtest(right, draws).proportion_ci(method="wilson")
+    assert share_interval(right / draws, draws) == pytest.approx((right / draws, want.low, want.high))

@@ -65,7 +65,11 @@ PAPER = [
     {**CLAIM, "what": "erasure off", "model": "q4b", "mode": "plain", "metric": "over_baseline"},
     {**CLAIM, "what": "erasure on", "model": "q4b", "mode": "erased", "metric": "over_baseline"},
 ]
-REFERENCE = {"claims": CLAIMS, "default": [], "study": [], "paper": PAPER}
+PUBLISHED = [
+    {**CLAIM, "what": "4b", "model": "q4b", "mode": "plain", "metric": "avg", "profile": "p", "thinking": True}
+]
+PUBLISHED[0] |= {"problems": 30, "samples": None, "note": ""}
+REFERENCE = {"claims": CLAIMS, "default": [], "study": [], "paper": PAPER, "published": PUBLISHED}
 PIPELINE = """stages:
   report:
     cmd: python made.py
@@ -169,6 +173,8 @@ def test_the_gate_turns_red_on_each_and_is_green_otherwise(place):
     reference.write_text(whole[reference])
     edit(reference, lambda r: r["paper"][0].update(resolution=9.0))
     red("was edited", "--any-age")
+    edit(reference, lambda r: r["published"][0].update(value=0.5))
+    red("FAILED         reports/reference.json was edited", "--any-age")
     edit(reference, lambda r: r["paper"][0].update(value=0.01))
     red("was edited", "--any-age")
     (place / "code.py").write_text("x = 2\n")
