@@ -91,6 +91,10 @@ def test_the_readmes_numbers_are_the_metrics():
     assert f"Temperature 0.3 lifts it to {cool}, for none" in text
     plain, erased, cool = avg("selfcheck")
     assert f"erasing lifts {plain} to {erased}. Temperature 0.3 lowers it to {cool}" in text
+    tokens = {
+        mode: METRICS["selfcheck"]["untrained"]["heldout"][mode]["tokens"]["mean"] for mode in ("plain", "erased")
+    }
+    assert 1.58 < tokens["erased"] / tokens["plain"] < 1.75 and "two thirds more tokens there" in text
 
 
 def test_the_readmes_hundred_families_are_those_of_the_page():
