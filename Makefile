@@ -89,9 +89,17 @@ bench: $(STAMP) ## the grader beside plain math-verify, and the rollout engine b
 fuzz: $(STAMP) ## a hundred thousand hostile answers: verdicts, time, memory, processes left
 	$(RUN) experiments.grading.fuzz
 
-docs: $(STAMP) ## docs/ as a site with the Python interface, in .scratch/site
-	$(RUN) pip install --quiet --disable-pip-version-check -e '.[docs]'
-	$(RUN) mkdocs build --strict --quiet && echo "-> .scratch/site/index.html"
+# the pages are read, not imported: mkdocs alone, neither torch nor the package; with --quiet nothing is strict
+DOCS := .venv-docs/installed
+$(DOCS): pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check $$($(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
+	@touch $@
+
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(DOCS) ## docs/ as a site with the Python interface, in .scratch/site
+	.venv-docs/bin/python -m mkdocs build --strict
+	@echo "-> .scratch/site/index.html; its search needs a server: python -m http.server --directory .scratch/site"
 
 clean: ## removes what the small default left: its runs, data, logs
 	rm -rf .scratch demo.html runs/warmstart runs/train runs/evaluate data/tiny data/selfcheck

@@ -152,26 +152,6 @@ def test_weights_that_may_not_be_read_are_not_missing(place, monkeypatch):
         check_start(run)
 
 
-def test_every_command_of_the_docs_takes_the_flags_beside_it():
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    named = re.compile(r"python -m replication\.(\w+)([^`#\n]*)")
-    found = [(page.name, *said) for page in pages for said in named.findall(page.read_text().replace("\\\n", " "))]
-    assert {name for _, name, _ in found} >= {
-        "prepare",
-        "warmstart",
-        "fit",
-        "evaluate",
-        "generate",
-        "compare",
-        "grade",
-        "check",
-    }
-    for page, name, rest in found:
-        assert name in COMMANDS or name == "repro", page
-        unknown = [flag for flag in re.findall(r"(?<!\S)--[a-z][\w.-]*", rest) if not is_flag_of(flag, flags_of(name))]
-        assert not unknown, (page, name, unknown)
-
-
 @pytest.mark.parametrize("found", [None, SimpleNamespace(origin=None)], ids=["nothing", "a folder of that name"])
 def test_vllm_is_asked_for_before_anything_is_loaded(place, monkeypatch, found):
     monkeypatch.setattr("replication.cli.find_spec", lambda name: found)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+import chromium
 import pytest
 import yaml
 from made_up_runs import write_run
@@ -22,7 +23,6 @@ from replication.reporting import html, study
 ROOT = Path(__file__).parents[2]
 MATRIX = {"bases": ["toy"], "models": ["toy"], "algorithms": ["e3rl", "grpo"], "seeds": [0, 1]}
 PARAMS = {"models": {"toy": {"data": {"task": "adding", "seed": 7}}}, "algorithms": {"e3rl": {}, "grpo": {}}}
-CHROMIUM = shutil.which("chromium")
 
 
 def attempts(folder, times):
@@ -187,15 +187,10 @@ def test_the_html_is_valid(place):
 
 @pytest.fixture(scope="module")
 def browser():
-    if CHROMIUM is None:
+    if chromium.FOUND is None:
         pytest.skip("chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield chromium
-        chromium.close()
+    with chromium.started() as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -209,8 +204,7 @@ def opened(browser, place):
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"file://{place}/reports/index.html")
-        page.wait_for_selector("html[data-drawn]", state="attached")
+        chromium.show(page, place / "reports/index.html")
         return page
 
     yield open_page
