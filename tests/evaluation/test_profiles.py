@@ -20,6 +20,7 @@ from replication.errors import UserError
 from replication.policy import save_policy
 
 SHARED = ROOT.parent / "shared"
+PEERS = (SHARED / "docs/peers").with_suffix(".md")
 PAGE = (ROOT / "docs/profiles.md").read_text()
 SECTIONS = [*evaluate.SECTIONS, "grading"]
 WORDINGS = {BOXED: "boxed", LAST_LINE: "last line", None: "not stated"}
@@ -42,9 +43,9 @@ def table(text, first):
     return {row[0]: dict(zip(header, row, strict=True)) for row in rows}
 
 
-@pytest.mark.skipif(not (SHARED / "docs/peers.md").exists(), reason="needs ../shared/docs")
+@pytest.mark.skipif(not PEERS.exists(), reason="needs ../shared/docs")
 def test_the_numbers_are_those_of_the_peers():
-    text = (SHARED / "docs/peers.md").read_text()
+    text = PEERS.read_text()
     rows = table(text, "harness")
 
     def row(name):
@@ -237,10 +238,10 @@ def test_public_benchmarks_under_every_profile(place, monkeypatch, name):
     assert again == metrics, "graded again it is still of its profile"
 
 
-@pytest.mark.skipif(not (SHARED / "docs/peers.md").exists(), reason="needs ../shared/docs")
+@pytest.mark.skipif(not PEERS.exists(), reason="needs ../shared/docs")
 def test_what_is_published_is_what_the_peers_have():
     rows = json.loads((ROOT / "reports/reference.json").read_text())["published"]
-    text = " ".join((SHARED / "docs/peers.md").read_text().split())
+    text = " ".join(PEERS.read_text().split())
 
     def values(model, thinking):
         found = [r for r in rows if (r["model"], r["thinking"]) == (model, thinking) and "table" in r["source"]]
@@ -253,4 +254,4 @@ def test_what_is_published_is_what_the_peers_have():
     assert (
         f"Qwen3-4B without thinking, AIME 2025: {100 * card['value']:.1f} (the card of Qwen3-4B-Instruct-2507" in text
     )
-    assert not re.search(r"81\.5", json.dumps(rows)), "the trap that peers.md names"
+    assert not re.search(r"81\.5", json.dumps(rows)), "a trap that the peers have"
