@@ -26,7 +26,7 @@ SECTIONS = [*evaluate.SECTIONS, "grading"]
 WORDINGS = {BOXED: "boxed", LAST_LINE: "last line", None: "not stated"}
 
 
-def load(*argv, params=ROOT / "params.yaml"):
+def load(*argv, params=PARAMS):
     return load_run(SECTIONS, ["--params", str(params), *argv])
 
 
@@ -92,17 +92,9 @@ def test_own_is_what_it_was():
     assert Config().fingerprint("evaluate") == "5ece8ca233627f12", "runs of before have other folders"
 
 
-@pytest.mark.parametrize("model", ["4b", "8b"])
-def test_paper_is_what_the_papers_models_have(model):
-    own, named = (load(f"--model={model}", *flags).config for flags in ([], ["--evaluate.profile=paper"]))
-    assert named.profile_label() == "paper" and named.fingerprint("evaluate") != own.fingerprint("evaluate")
-    named.evaluate.profile, named.evaluate.wording = "own", None
-    assert named == own
-
-
 @pytest.mark.parametrize("name", PROFILES)
 def test_a_profile_sets_what_is_stated_and_leaves_the_rest(name):
-    run = load("--model=tiny", f"--evaluate.profile={name}", params=PARAMS)
+    run = load("--model=tiny", f"--evaluate.profile={name}")
     own, config, profile = run.filed, run.config, PROFILES[name]
     for key in ("temperature", "top_p", "top_k", "samples", "wording"):
         value = getattr(profile, key).value
@@ -214,7 +206,7 @@ def place(tmp_path_factory):
 
 
 def call(patch, module, *argv):
-    patch.setattr(sys, "argv", [module.__name__, "--params", str(ROOT / "params.yaml"), *argv])
+    patch.setattr(sys, "argv", [module.__name__, "--params", str(PARAMS), *argv])
     module.main()
 
 
