@@ -8,6 +8,8 @@ import yaml
 from commands import ROOT
 
 from experiments.paper import ALGORITHMS, MODELS
+from replication import evaluate
+from replication.cli import load_run
 
 
 def paper(*argv, cwd=ROOT):
@@ -23,6 +25,16 @@ def test_the_selection_names_what_there_is():
         assert len(section["data"]["benchmarks"]) == 7
         pins = [section["data"]["train"], section["policy"], *section["data"]["benchmarks"].values()]
         assert all(len(pin["revision"]) == 40 for pin in pins)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_profile_of_the_paper_is_what_its_models_have(model):
+    flags = ["--params", str(ROOT / "params.yaml"), "--model", model]
+    own = load_run(evaluate.SECTIONS, flags).config
+    named = load_run(evaluate.SECTIONS, [*flags, "--evaluate.profile=paper"]).config
+    assert named.profile_label() == "paper" and named.fingerprint("evaluate") != own.fingerprint("evaluate")
+    named.evaluate.profile, named.evaluate.wording = "own", None  # the wording is the training's
+    assert named == own
 
 
 @pytest.mark.slow

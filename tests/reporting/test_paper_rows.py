@@ -13,8 +13,9 @@ import pytest
 from made_up_runs import write_evaluation
 
 from replication import report
+from replication.config import profiles
 from replication.evaluation.statistics import Interval
-from replication.reporting import html
+from replication.reporting import html, metrics
 from replication.reporting.paper import paper_table
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +26,8 @@ def test_a_row_of_the_paper_that_was_run_is_judged():
         key = {"model": "q4b", "algorithm": "e3rl", "benchmark": "aime24", "mode": mode, "metric": "avg"}
         return {**key, "what": mode, "claim": "Avg@32", "value": 0.5, "source": "R", "resolution": 0.05}
 
-    metrics = {"q4b": {"e3rl": {"aime24": {"plain": {"avg": {"mean": 0.49, "low": 0.46, "high": 0.52}}}}}}
-    plain, erased = (row.values for row in paper_table(metrics, [reported("plain"), reported("erased")]).rows)
+    found = {"q4b": {"e3rl": {"aime24": {"plain": {"avg": {"mean": 0.49, "low": 0.46, "high": 0.52}}}}}}
+    plain, erased = (row.values for row in paper_table(found, [reported("plain"), reported("erased")]).rows)
     assert plain[-2:] == [Interval(0.49, 0.46, 0.52), "reproduced"] and erased[-2:] == [None, "not run here"]
 
 
@@ -75,6 +76,7 @@ def test_what_is_published_is_beside_ours(page):
 
 def test_every_row_says_how_it_was_sampled(page):
     found = {r["benchmark"]: (r["profile"], r["thinking"], r["cut off"]) for r in table(page, "results")}
+    assert metrics.OWN == profiles.OWN
     assert found["aime24"] == ("qwen3_thinking", "on", "0.125") and found["math500"] == ("own", "off", "0.0")
     text = (page / "report.md").read_text()
     assert "| profile | thinking | cut off |" in text and " | 0.733 | qwen3_thinking | on | 0.125 |" in text
