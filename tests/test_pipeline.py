@@ -233,7 +233,13 @@ def test_no_tool_is_called_by_a_script_that_names_its_place():
     )
 
 
-ABOUT_THE_SETTINGS = {"tests/test_cli.py", "tests/test_pipeline.py", "tests/goldens/compare.py", "tests/mutants/run.py"}
+ABOUT_THE_SETTINGS = {
+    "tests/test_cli.py",
+    "tests/test_pipeline.py",
+    "tests/test_typed.py",
+    "tests/goldens/compare.py",
+    "tests/mutants/run.py",
+}
 ABOUT_THE_SETTINGS |= {f"tests/experiments/test_{name}.py" for name in ("paper", "study")}
 
 

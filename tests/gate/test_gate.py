@@ -343,10 +343,10 @@ def test_the_papers_values_are_those_of_the_paper():
         assert found == REPORTED
 
 
-def test_of_eight_full_runs_all_but_one_metric_of_one_lie_in_the_ranges_that_the_others_give():
+def test_each_of_nine_full_runs_lies_in_the_ranges_that_the_others_give():
     """docs/gate.md says so; onednn and threads are the bits of avx512."""
     table = read_runs(ROOT / "reports/machines.json")
-    full = ["avx512", "avx2", "default", "mkl", "seeds345", "seeds678", "intel_mkl", "intel_avx2"]
+    full = ["avx512", "avx2", "default", "mkl", "seeds345", "seeds678", "intel_mkl", "intel_avx2", "intel_default"]
     assert len(table) == 94 and all(set(row) >= {*full} for row in table.values())
     red = []
     for path, row in table.items():
@@ -356,4 +356,4 @@ def test_of_eight_full_runs_all_but_one_metric_of_one_lie_in_the_ranges_that_the
             for key in reversed(path):
                 metrics = {key: metrics}
             red += [("/".join(path), left)] if judge_default(metrics, rest)[0] != OK else []
-    assert red == [("tiny/grpo/training/rollouts/groups_without_signal", "intel_mkl")]
+    assert not red
