@@ -118,19 +118,20 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
     from tqdm import tqdm
 
     from replication.data.template import prompt_ids
-    from replication.evaluation.run import chunks, sample_chunk
+    from replication.evaluation.run import chunks, sample_chunk, sampling
     from replication.evaluation.samples import to_line, write_samples
     from replication.grading.pool import Grader
     from replication.loading import load_policy
     from replication.policy import base_policy, use_machine
-    from replication.rollout.agreement import check_engine, check_sampler
+    from replication.rollout.agreement import check_policy
+    from replication.rollout.engine import check_settings
     from replication.rollout.policy import Policy
 
     if checkpoint is not None and not Path(checkpoint).is_dir():
         raise UserError(f"--checkpoint {checkpoint}: there is no such folder; train it with {run.command('fit')}")
     check_start(run)
     path, revision = (checkpoint, None) if checkpoint else base_policy(config.policy, run.model)
-    model, tokenizer = load_policy(path, revision, config.policy.dtype)
+    model, tokenizer = load_policy(path, revision, config.policy.dtype, weights=config.rollout.engine != "server")
     device = use_machine(config.policy)
     if config.rollout.engine == "torch":  # another has weights of its own there
         model.to(device)
@@ -138,9 +139,9 @@ def evaluate(run: Run, out: Path) -> dict[str, Any]:
     every = [problem for problems in benchmarks.values() for problem in problems]
     most = dataclasses.replace(config.rollout, max_rows=max(config.rollout.max_rows, config.evaluate.samples))
     policy = Policy.of(model, tokenizer, config.policy.thinking, most, every)
-    check_sampler(model, asked, policy.ends, tokenizer.pad_token_id)
-    if config.rollout.engine != "torch":
-        check_engine(policy.engine, model, asked, policy.ends, tokenizer.pad_token_id)
+    check_policy(policy.engine, model, asked, policy.ends, tokenizer.pad_token_id)
+    for mode in config.evaluate.modes:  # before the hours of another
+        check_settings(policy.engine, sampling(config.rollout, config.evaluate, mode), config.erasure)
     parts = chunks(benchmarks, config.rollout, config.evaluate)
     scratch = Path(".scratch/evaluate") / fingerprint(run, path, revision, benchmarks)
     chunks_file = scratch / "chunks.jsonl"

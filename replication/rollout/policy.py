@@ -50,7 +50,7 @@ class Policy:
         def widest() -> int:
             return max(len(prompt_ids(tokenizer, problem.question, thinking)) for problem in problems)
 
-        engine = build_engine(model, rollout, widest) if rollout else TorchEngine(model)
+        engine = build_engine(model, tokenizer, rollout, widest) if rollout else TorchEngine(model)
         return cls(engine, tokenizer, eos_ids(model, tokenizer), thinking)
 
     def roll_out(
