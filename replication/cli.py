@@ -234,6 +234,11 @@ def load_run(
         merged = _merge(merged, {name: value for name, value in layer.items() if name in sections})
     values, filed = (_settle(parser, sections, merged, flags) for flags in (argv, []))
     config, plain = (Config(**{name: getattr(v, name) for name in sections}) for v in (values, filed))
+    if trains and config.rollout.engine == "server":
+        raise UserError(
+            "rollout.engine = server is for generate and evaluate: a training would have to send it new weights at "
+            "every step; take --rollout.engine vllm or torch"
+        )
     asked = {k: getattr(values, k) for k in (flag.lstrip("-").replace("-", "_") for flag, _ in options)}
     problems = every.instantiate(_parse(every, layers[0][0], section, None)).data
     return Run(model, first.model, algorithm, config, plain, os.path.relpath(path), problems, asked)

@@ -182,16 +182,17 @@ def evaluate(run: Run, out: Path) -> dict[str, Any] | None:
 def sample(run: Run, queue: Queue, parts: Sequence[Chunk], path: str, revision: str | None) -> Iterator[None]:
     """Sample and grade a chunk at each step, or wait a little where the others have all that are left."""
     from replication.data.template import prompt_ids
-    from replication.evaluation.run import sample_chunk
+    from replication.evaluation.run import sample_chunk, sampling
     from replication.evaluation.samples import to_line
     from replication.grading.pool import Grader
     from replication.loading import load_policy
     from replication.policy import use_machine
-    from replication.rollout.agreement import check_engine, check_sampler
+    from replication.rollout.agreement import check_policy
+    from replication.rollout.engine import check_settings
     from replication.rollout.policy import Policy
 
     config = run.config
-    model, tokenizer = load_policy(path, revision, config.policy.dtype)
+    model, tokenizer = load_policy(path, revision, config.policy.dtype, weights=config.rollout.engine != "server")
     device = use_machine(config.policy)
     if config.rollout.engine == "torch":  # another has weights of its own there
         model.to(device)
@@ -200,9 +201,9 @@ def sample(run: Run, queue: Queue, parts: Sequence[Chunk], path: str, revision: 
     most = dataclasses.replace(config.rollout, max_rows=max(config.rollout.max_rows, config.evaluate.samples))
     every = [problem for part in parts for problem in part.problems]
     policy = Policy.of(model, tokenizer, thinking, most, every, wording)
-    check_sampler(model, asked, policy.ends, tokenizer.pad_token_id)
-    if config.rollout.engine != "torch":
-        check_engine(policy.engine, model, asked, policy.ends, tokenizer.pad_token_id)
+    check_policy(policy.engine, model, asked, policy.ends, tokenizer.pad_token_id)
+    for mode in config.evaluate.modes:  # before the hours of another
+        check_settings(policy.engine, sampling(config.rollout, config.evaluate, mode), config.erasure)
     with Grader.of(config.grading) as grader:
         while True:
             with queue.take() as index:

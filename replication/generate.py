@@ -59,21 +59,22 @@ def main() -> None:
     from replication.decoding.trace import segments
     from replication.loading import eos_ids, load_policy
     from replication.policy import base_policy, use_machine
-    from replication.rollout.agreement import check_engine, check_sampler
+    from replication.rollout.agreement import check_policy
     from replication.rollout.engines import build_engine
 
     rollout = dataclasses.replace(run.config.rollout, group_size=samples, max_rows=samples, cool_fraction=0.0)
     check_group(rollout, erasure, prompts=1)
     checkpoint = run.options["checkpoint"]
     path, revision = (checkpoint, None) if checkpoint else base_policy(run.config.policy, run.model)
-    model, tokenizer = load_policy(path, revision, run.config.policy.dtype)
-    model.to(use_machine(run.config.policy))
+    here = rollout.engine != "server"
+    model, tokenizer = load_policy(path, revision, run.config.policy.dtype, weights=here)
+    device = use_machine(run.config.policy)
+    if here:
+        model.to(device)
     asked = encode(tokenizer, prompt, run.config.policy.thinking)
     ends, pad, thinking = eos_ids(model, tokenizer), tokenizer.pad_token_id, run.config.policy.thinking
-    check_sampler(model, asked, ends, pad)
-    engine = build_engine(model, rollout, lambda: len(asked))
-    if rollout.engine != "torch":
-        check_engine(engine, model, asked, ends, pad)
+    engine = build_engine(model, tokenizer, rollout, lambda: len(asked))
+    check_policy(engine, model, asked, ends, pad)
     terminal = Terminal(tokenizer, sys.stdout)
     done = generate(
         model, tokenizer, prompt, rollout, erasure, run.options["seed"], thinking, watcher=terminal, engine=engine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from replication.errors import EXTRAS, UserError, is_out_of_memory
 from replication.rollout.masks import embedded
@@ -18,13 +19,16 @@ FLOATING = {"F64", "F32", "F16", "BF16"}
 POINTER = b"version https://git-lfs"  # how the file begins that Git leaves in place of a large one
 
 
-def load_policy(path: str, revision: str | None = None, dtype: str = "float32") -> tuple[Any, Any]:
+def load_policy(
+    path: str, revision: str | None = None, dtype: str = "float32", weights: bool = True
+) -> tuple[Any, Any]:
     """A causal LM, in eval mode and without dropout, and its tokenizer, whose padding token the model can read.
 
     Args:
         path: folder of a checkpoint, or hub id (owner/name).
         revision: commit of the hub model.
         dtype: type of the weights.
+        weights: whether they are read; without, the model is a description of one that a server holds.
 
     Raises:
         UserError: there is no such model, it cannot be had from here, its files are damaged, its weights are not those
@@ -34,9 +38,12 @@ def load_policy(path: str, revision: str | None = None, dtype: str = "float32") 
         check_files(Path(path))
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            path, revision=revision, dtype=getattr(torch, dtype), output_loading_info=True
-        )
+        if weights:
+            model, report = AutoModelForCausalLM.from_pretrained(
+                path, revision=revision, dtype=getattr(torch, dtype), output_loading_info=True
+            )
+        else:
+            model, report = described(path, revision), {}
         found = eos_ids(model, tokenizer)
     except Exception as error:  # transformers raises whatever a damaged or unknown file leads to
         if is_out_of_memory(error) or (isinstance(error, ModuleNotFoundError) and error.name in EXTRAS):
@@ -48,13 +55,14 @@ def load_policy(path: str, revision: str | None = None, dtype: str = "float32") 
             f"the model {path} could not be loaded ({' '.join(lines[0].split())}): name a folder of a causal LM whose "
             "files are whole, or a hub id where the hub can be reached"
         ) from None
-    if getattr(model.config, "quantization_config", None) is not None:
+    if weights and getattr(model.config, "quantization_config", None) is not None:
         raise UserError(
             f"the model {path} has quantised weights, of which no gradient and no exact log-probability is known here: "
             "take the version that is not quantised, or save it dequantised"
         )
     check_weights_are_the_files(path, report)
-    check_numbers(Path(path), model)
+    if weights:
+        check_numbers(Path(path), model)
     if not found:
         raise UserError(
             f"the model {path} has no end-of-text token, so that no completion would end: give its tokenizer an "
@@ -68,6 +76,15 @@ def load_policy(path: str, revision: str | None = None, dtype: str = "float32") 
             )
     disable_dropout(model)
     return model.eval(), tokenizer
+
+
+def described(path: str, revision: str | None) -> Any:
+    """A model of that configuration without weights."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path, revision=revision))
+    with contextlib.suppress(OSError):  # not every model has these settings
+        model.generation_config = GenerationConfig.from_pretrained(path, revision=revision)
+    return model
 
 
 def check_files(folder: Path) -> None:

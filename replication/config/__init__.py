@@ -76,8 +76,11 @@ class Config:
         return self.correction != "none" and self.train.minibatches * self.train.epochs > 1
 
     def fingerprint(self, *sections: str) -> str:
-        """Hash of the named sections, to tell whether a checkpoint belongs to these settings."""
-        text = json.dumps({s: _counted(getattr(self, s)) for s in sections}, sort_keys=True)
+        """Hash of the named sections, to tell whether a checkpoint belongs to these settings; where a server stands
+        is not one of them."""
+        found = {s: _counted(getattr(self, s)) for s in sections}
+        found.get("rollout", {}).pop("server", None)
+        text = json.dumps(found, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def profile_label(self) -> str:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
-from replication.errors import require, require_count
+from replication.errors import UserError, require, require_count
 
 
 @dataclass
 class RolloutConfig:
     """How completions are sampled (method.md section 1)."""
 
-    engine: Literal["torch", "vllm"] = "torch"
-    """What makes the tokens: the embedded engine, or vLLM (docs/engines.md)"""
+    engine: Literal["torch", "vllm", "server"] = "torch"
+    """What makes the tokens: the embedded engine, vLLM (docs/engines.md), or a server elsewhere (docs/serving.md)"""
+    server: str | None = None
+    """With server: its address, as http://127.0.0.1:8000, or several with commas between"""
+    served: str | None = None
+    """With server: the name that it serves the model under, where that is not the model's own"""
     reproducible: bool = True
     """With vllm: a seed a segment, so that a completion does not depend on what else is sampled; costs time"""
     gpu_share: float = 0.3
@@ -52,6 +57,35 @@ class RolloutConfig:
         require(0 <= self.cool_fraction <= 1, "rollout.cool_fraction", self.cool_fraction, "between 0 and 1")
         require(self.max_rows >= self.group_size, "rollout.max_rows", self.max_rows, "at least rollout.group_size")
         require(0 < self.top_p <= 1, "rollout.top_p", self.top_p, "above 0 and at most 1")
+        if self.engine == "server" and not self.server:
+            raise UserError("rollout.engine = server needs its address: give --rollout.server http://host:port")
+        for address in self.addresses:
+            check_address(address)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of the servers, each once."""
+        return list(dict.fromkeys(part.strip() for part in (self.server or "").split(",") if part.strip()))
+
+
+def check_address(address: str) -> None:
+    """Raise a `UserError` for what is no server's address. One that may hold a key is not repeated."""
+    if any(sign in address for sign in "@?#"):
+        raise UserError(
+            "rollout.server has a user, a key or a query in it: give http://host:port alone, and a key by the "
+            "environment (docs/serving.md)"
+        )
+    try:
+        parts = urlsplit(address)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    require(
+        good and address.isascii() and address.isprintable() and " " not in address,
+        "rollout.server",
+        address,
+        "an address such as http://127.0.0.1:8000",
+    )
 
 
 @dataclass

@@ -44,7 +44,7 @@ def generate(
     """Sample `rollout.group_size` completions of a prompt, erasing and resampling uncertain segments.
 
     Args:
-        model: a transformers causal LM.
+        model: a transformers causal LM; for a server one of `load_policy(path, weights=False)` will do.
         tokenizer: its tokenizer.
         prompt: a text; put into the chat template where there is one.
         rollout: temperature, segments and group.
@@ -66,5 +66,5 @@ def generate(
     keys = torch.tensor([seed_for(seed, "generate", prompt, member) for member in range(rollout.group_size)])
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     ends = eos_ids(model, tokenizer)
-    engine = engine or build_engine(model.eval(), rollout, lambda: len(ids))
+    engine = engine or build_engine(model.eval(), tokenizer, rollout, lambda: len(ids))
     return roll_out(engine, [ids], keys, rollout, erasure, ends, pad, watcher=watcher)

@@ -60,6 +60,19 @@ def chunks(
     ]
 
 
+def sampling(rollout: RolloutConfig, settings: EvaluateConfig, mode: str) -> RolloutConfig:
+    """How the completions of a mode are sampled."""
+    return replace(
+        rollout,
+        group_size=settings.samples,
+        temperature=settings.sampling(mode)[1],
+        cool_fraction=0.0,
+        max_rows=max(rollout.max_rows, settings.samples),
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+    )
+
+
 def sample_chunk(
     policy: Policy,
     chunk: Chunk,
@@ -73,19 +86,10 @@ def sample_chunk(
     A sample's random numbers are a function of (seed, benchmark, problem, sample): the modes start from the same ones.
     """
     k, problems = settings.samples, chunk.problems
-    erases, temperature = settings.sampling(chunk.mode)
-    rows = max(rollout.max_rows, k)
-    sampling = replace(
-        rollout,
-        group_size=k,
-        temperature=temperature,
-        cool_fraction=0.0,
-        max_rows=rows,
-        top_k=settings.top_k,
-        top_p=settings.top_p,
-    )
+    erases, _ = settings.sampling(chunk.mode)
     keys = [seed_for(settings.seed, "evaluate", chunk.benchmark, p.id, i) for p in problems for i in range(k)]
-    done = policy.roll_out(problems, keys, sampling, replace(erasure, fraction=1.0 if erases else 0.0))
+    how = sampling(rollout, settings, chunk.mode)
+    done = policy.roll_out(problems, keys, how, replace(erasure, fraction=1.0 if erases else 0.0))
     texts = policy.texts(done)
     owner = [p for p in problems for _ in range(k)]
     golds = [p.final_answer for p in owner]

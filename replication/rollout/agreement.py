@@ -29,6 +29,34 @@ ROLLOUT = RolloutConfig(group_size=2, segments=2, segment_tokens=3, max_rows=4)
 ERASURE = ErasureConfig(baseline="fixed", level=1e-6, cap=1)  # erases the first attempt at every segment
 
 
+def check_policy(engine: Engine, model: Any, prompt: Sequence[int], ends: Sequence[int], pad_id: int) -> None:
+    """What a command looks at before it samples: sampler, engine and model must agree. A server has been looked at when
+    it was found, and its weights are not here.
+
+    Args:
+        engine: what samples.
+        model, prompt, ends, pad_id: as of `check_sampler`.
+
+    Raises:
+        UserError: as of `check_sampler` and `check_engine`.
+    """
+    if model.device.type == "meta":
+        check_end(prompt, ends)
+        return
+    check_sampler(model, prompt, ends, pad_id)
+    if not isinstance(engine, TorchEngine):
+        check_engine(engine, model, prompt, ends, pad_id)
+
+
+def check_end(prompt: Sequence[int], ends: Sequence[int]) -> None:
+    """Raise a `UserError` for a prompt after which nothing is to be said."""
+    if len(prompt) > 1 and prompt[-1] in ends:
+        raise UserError(
+            f"the prompt ends with the end of text (id {prompt[-1]}), so that what follows is another text: correct "
+            "the chat template, or what the tokenizer appends"
+        )
+
+
 def check_sampler(model: Any, prompt: Sequence[int], ends: Sequence[int], pad_id: int) -> Rollout:
     """Erase and resample a few tokens after a prompt and after half of it, and score them by plain forward passes.
 
@@ -46,11 +74,7 @@ def check_sampler(model: Any, prompt: Sequence[int], ends: Sequence[int], pad_id
     Raises:
         UserError: they are not, or the rollout is refused.
     """
-    if len(prompt) > 1 and prompt[-1] in ends:
-        raise UserError(
-            f"the prompt ends with the end of text (id {prompt[-1]}), so that what follows is another text: correct "
-            "the chat template, or what the tokenizer appends"
-        )
+    check_end(prompt, ends)
     with naming(model, "rolled out"), in_float32(model):
         prompts = probes(model, prompt)
         done = roll_out(TorchEngine(model), prompts, torch.arange(4), ROLLOUT, ERASURE, ends, pad_id)

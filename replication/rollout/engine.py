@@ -45,6 +45,7 @@ def roll_out(
         UserError: no prompt, an empty one, one too long for the model or with ids that it lacks, or what the engine
             refuses, as log-probabilities that are nan.
     """
+    check_settings(engine, rollout, erasure)
     check_prompts(engine, prompts, rollout)
     keys = keys.to(engine.device)
     together = len(prompts)
@@ -70,7 +71,8 @@ def write(
     watcher: Watcher | None = None,
 ) -> Rollout:
     """Fill the ledger: ask for segments, write down what comes, and judge it, until every completion is done."""
-    measures = sorted({"entropy", judge.erasure.uncertainty} - {"surprisal"})
+    wanted = {"entropy", judge.erasure.uncertainty} - {"surprisal"}  # which the log-probabilities are
+    measures = sorted(name for name in wanted if name in engine.measures)
     session = engine.open(ledger.prompts, rollout, ends, measures, watcher)
     try:
         due = torch.arange(ledger.rows, device=engine.device)
@@ -83,6 +85,16 @@ def write(
     finally:
         counts = session.close()
     return ledger.rollout(*counts)
+
+
+def check_settings(engine: Engine, rollout: RolloutConfig, erasure: ErasureConfig) -> None:
+    """Raise a `UserError` where the engine cannot sample, or not measure, what the settings ask for."""
+    if erasure.uncertainty not in engine.measures:
+        raise UserError(
+            f"erasure.uncertainty = {erasure.uncertainty!r} needs the whole distribution, of which this engine has the "
+            "sampled token alone: take surprisal, or --rollout.engine torch or vllm"
+        )
+    engine.room(rollout)
 
 
 def check_prompts(engine: Engine, prompts: Sequence[Sequence[int]], rollout: RolloutConfig) -> None:

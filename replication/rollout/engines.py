@@ -10,19 +10,24 @@ from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.protocol import Engine
 
 
-def build_engine(model: Any, rollout: RolloutConfig, widest: Callable[[], int]) -> Engine:
+def build_engine(model: Any, tokenizer: Any, rollout: RolloutConfig, widest: Callable[[], int]) -> Engine:
     """What samples from a model.
 
     Args:
-        model: a transformers causal LM.
+        model: a transformers causal LM; a server needs none of its weights.
+        tokenizer: what makes its prompts.
         rollout: the settings, `rollout.engine` among them.
         widest: tells the tokens of the longest prompt to come, for an engine that must know.
 
     Raises:
-        UserError: a model that cannot be rolled out.
+        UserError: a model that cannot be rolled out, or a server that does not give what a rollout needs.
     """
     if rollout.engine == "torch":
         return TorchEngine(model)
+    if rollout.engine == "server":
+        from replication.rollout.server.engine import ServerEngine
+
+        return ServerEngine(model, tokenizer, rollout)
     from replication.rollout.vllm.engine import VLLMEngine
 
     longest = widest() + rollout.segments * rollout.segment_tokens

@@ -53,7 +53,7 @@ class Policy:
         def widest() -> int:
             return max(len(prompt_ids(tokenizer, problem.question, thinking, wording)) for problem in problems)
 
-        engine = build_engine(model, rollout, widest) if rollout else TorchEngine(model)
+        engine = build_engine(model, tokenizer, rollout, widest) if rollout else TorchEngine(model)
         return cls(engine, tokenizer, eos_ids(model, tokenizer), thinking, wording)
 
     def roll_out(

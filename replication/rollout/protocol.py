@@ -6,7 +6,7 @@ An erasure is no verb of its own: it asks to go on after fewer tokens than were 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -29,7 +29,7 @@ class Piece(NamedTuple):
 class Counts(NamedTuple):
     """What a session took."""
 
-    passes: int  # forward passes
+    passes: int  # forward passes; 0 where the engine does not see them
     sampled: int  # tokens, erased ones included
 
 
@@ -78,6 +78,10 @@ class Engine(Protocol):
     """The model reads ids below this"""
 
     @property
+    def measures(self) -> Container[str]:
+        """Names of `uncertainty.MEASURES` that it can give."""
+
+    @property
     def device(self) -> torch.device:
         """Where the tensors of a rollout are wanted."""
 
@@ -88,7 +92,11 @@ class Engine(Protocol):
         """Nothing is sampled until the next `sync`: give memory back."""
 
     def room(self, rollout: RolloutConfig) -> int:
-        """Tokens that a prompt may have, so that the model can read it and the longest completion."""
+        """Tokens that a prompt may have, so that the model can read it and the longest completion.
+
+        Raises:
+            UserError: the engine cannot sample by these settings.
+        """
 
     def open(
         self,

@@ -35,6 +35,8 @@ class TorchEngine:
         UserError: a model that cannot be rolled out.
     """
 
+    measures = MEASURES
+
     def __init__(self, model: Any):
         refuse_unsupported(model)
         self.model = model

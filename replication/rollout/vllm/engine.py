@@ -19,7 +19,9 @@ from torch import Tensor
 from replication.config import RolloutConfig
 from replication.errors import UserError, told_as
 from replication.rollout.masks import embedded, text_config
+from replication.rollout.pieces import Segment, piece_of, tell
 from replication.rollout.protocol import Counts, Piece, Watcher
+from replication.rollout.uncertainty import MEASURES
 from replication.rollout.vllm.libraries import RandomNumbers, load_vllm
 from replication.rollout.vllm.weights import push
 
@@ -39,6 +41,8 @@ class VLLMEngine:
         share: of a GPU's memory.
         reproducible: a seed a request, so that a completion does not depend on its company.
     """
+
+    measures = MEASURES
 
     def __init__(self, model: Any, longest: int, rows: int, share: float = 0.3, reproducible: bool = True):
         self.model, self.longest, self.rows = model, longest, rows
@@ -205,41 +209,14 @@ class VLLMSession:
         return Counts(self.passes, self.sampled)
 
     def _piece(self, finished: Sequence[Any]) -> Piece:
-        length = self.rollout.segment_tokens
-        rows, tokens, logps, ended = [], [], [], []
-        measured: dict[str, list[list[float]]] = {name: [] for name in self.measuring.names}
+        segments = []
         for request in finished:
             out = request.outputs[0]
             ids, row = list(out.token_ids), self.asked.pop(request.request_id)
             if out.finish_reason not in ("stop", "length") or not ids:
                 raise UserError(f"vLLM ended a request before its segment's end ({out.finish_reason}): run it again")
-            logp, h = self.measuring.take(request.request_id, ids)
+            segments.append(Segment(row, ids, *self.measuring.take(request.request_id, ids), ids[-1] in self.ends))
             self.text[row] += ids
             self.sampled += len(ids)
-            rows.append(row)
-            tokens.append(ids)
-            logps.append(logp)
-            ended.append(ids[-1] in self.ends)
-            for name, values in h.items():
-                measured[name].append(values)
-        self._tell(rows, tokens)
-        size = torch.tensor([len(ids) for ids in tokens])
-
-        def filled(values: Sequence[Sequence[float]], kind: torch.dtype) -> Tensor:
-            padded = [[*row, *[0] * (length - len(row))] for row in values]
-            return torch.tensor(padded, dtype=kind)
-
-        return Piece(
-            torch.tensor(rows),
-            filled(tokens, torch.long),
-            filled(logps, torch.float32),
-            {name: filled(values, torch.float32) for name, values in measured.items()},
-            size,
-            torch.tensor(ended),
-        )
-
-    def _tell(self, rows: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
-        """Tell the watcher of whole segments, a token of each row at a time."""
-        for place in range(max(map(len, tokens)) if self.watcher else 0):
-            here = [(row, ids[place]) for row, ids in zip(rows, tokens, strict=True) if place < len(ids)]
-            self.watcher.sampled(*(torch.tensor(values) for values in zip(*here, strict=True)))  # type: ignore[union-attr]
+        tell(self.watcher, segments)
+        return piece_of(segments, self.rollout.segment_tokens)
