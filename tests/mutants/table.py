@@ -221,7 +221,7 @@ MUTANTS = [
     Mutant("an edited reference is recorded", "gate/record.py", 'if "seal" in reference and not is_sealed(reference):', "if False:", "gate/test_gate.py"),
     Mutant("any interval passes", "gate/judge.py", 'if interval.high - interval.low > TOO_WIDE * max(row["widest"], WIDTH):', "if False:", "gate/test_gate.py"),
     Mutant("contradictions pass", "grading/verdict.py", "if len(sides) == 1:", "if True:", "grading/test_verdict.py"),
-    Mutant("weights of another policy resume", "evaluate.py", "benchmarks, digest_of(files_of(path))))", "benchmarks)))", "evaluation/test_resume.py"),
+    Mutant("weights of another policy resume", "evaluate.py", "benchmarks, digest_of(files_of(path))))", "benchmarks))", "evaluation/test_resume.py"),
     Mutant("two processes take one chunk", "evaluation/queue.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", "evaluation/test_resume.py"),
     Mutant("samples of other code are taken up unasked", "evaluate.py", 'if run.options["accept"] != "code":', "if False:", "evaluation/test_resume.py"),
     Mutant("the anatomy counts kept attempts as erased", "evaluation/anatomy.py", "*_, gone in attempts if gone)", "*_, gone in attempts if not gone)", "evaluation/test_anatomy.py"),
