@@ -30,15 +30,15 @@ def stale_stages(metrics: Path, pipeline: Path) -> list[str]:
         outs = {out.fs_path: out for stage in stages for out in stage.outs}
         if str(metrics.resolve()) not in outs:
             raise UserError(f"{metrics} is no output of {pipeline}: name the pipeline's, or pass --any-age")
-        carried = {path for path, out in outs.items() if not out.use_cache}  # by git
+        not_carried = [Path(path) for path, out in outs.items() if out.use_cache]  # git has the others
         status = repo.status(targets=[str(pipeline)])
         root = Path(repo.root_dir)
     causes: dict[str, set[str]] = {}
     for stage, entries in status.items():
         for path, what in changes(entries):
             absent = what in ("deleted", "not in cache")
-            full = str((root / path).resolve())
-            elsewhere = any(out == full or out.startswith(f"{full}/") for out in outs if out not in carried)
+            full = (root / path).resolve()  # an output, a file of one, or a folder of several
+            elsewhere = any(full.is_relative_to(out) or out.is_relative_to(full) for out in not_carried)
             if not (absent and elsewhere):
                 causes.setdefault(f"{path} {what}".strip(), set()).add(stage.rpartition(":")[2].partition("@")[0])
     return [f"{cause} since {', '.join(sorted(stages))} ran" for cause, stages in sorted(causes.items())]

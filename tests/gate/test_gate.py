@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,9 +72,13 @@ PUBLISHED = [
 PUBLISHED[0] |= {"problems": 30, "samples": None, "note": ""}
 REFERENCE = {"claims": CLAIMS, "default": [], "study": [], "paper": PAPER, "published": PUBLISHED}
 PIPELINE = """stages:
+  prepare:
+    cmd: mkdir data && cp params.yaml data/rows
+    deps: [made.py]
+    outs: [data]
   report:
     cmd: python made.py
-    deps: [code.py, made.py]
+    deps: [code.py, made.py, data/rows]
     params: [level]
     metrics: [reports/metrics.json: {cache: false}]
 """
@@ -187,6 +192,17 @@ def test_the_gate_turns_red_on_each_and_is_green_otherwise(place):
     assert check(place)[0] == 2
     metrics.write_text(whole[metrics])
     assert check(place)[0] == 0
+
+
+def test_data_that_git_does_not_carry_is_not_stale_where_it_is_missing(place):
+    shutil.rmtree(place / "data")
+    shutil.rmtree(place / ".dvc/cache")
+    code, out, _ = check(place)
+    assert code == 0 and "STALE" not in out, out
+    (place / "data").mkdir()
+    (place / "data/rows").write_text("others\n")
+    code, out, _ = check(place)
+    assert code == 1 and "STALE          data/rows modified since report ran" in out, out
 
 
 def test_another_run_inside_the_intervals_is_green(place):

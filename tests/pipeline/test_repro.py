@@ -134,7 +134,7 @@ def test_a_killed_training_stops_its_siblings(place):
     process = begin(place, "--jobs", "2")
     wait_for(lambda: len([pid for pid in sleepers(place) if comm(pid) == "sleep"]) == 2)
     os.kill(next(pid for pid in sleepers(place) if comm(pid) == "sleep"), signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 1 and "failed, and 1 beside it stopped" in err and sleepers(place) == []
 
 
@@ -158,7 +158,7 @@ def test_a_signal_ends_every_stage(place, number, deaf):
     process = begin(place, "--jobs", "2")
     wait_for(lambda: len(sleepers(place)) >= 2)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 128 + number and sleepers(place) == []
     assert err == "stopped: the same command goes on where it was\n"
 
