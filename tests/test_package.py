@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from test_main import LIGHT
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -66,6 +67,13 @@ def test_every_pinned_package_has_one_version():
     every = [*PROJECT["dependencies"], *(d for extra in PROJECT["optional-dependencies"].values() for d in extra)]
     names = sorted(re.match(r"[\w-]+", line)[0].lower() for line in every if not line.startswith("replication["))
     assert [a for a, b in pairwise(names) if a == b] == []
+
+
+def test_the_page_of_installs_names_every_extra_and_every_command_that_needs_none():
+    page = (ROOT / "docs/install.md").read_text()
+    assert {extra for extra in PROJECT["optional-dependencies"] if f".[{extra}]" not in page} == set()
+    (row,) = [line for line in page.splitlines() if line.startswith("| `pip install .` |")]
+    assert all(f"`{command}`" in row for command in LIGHT)
 
 
 def test_the_source_archive_has_no_tests():
