@@ -25,7 +25,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_s
 from replication.config import ALGORITHM_ONLY, SECTIONS, Config, DataConfig
 from replication.config.profiles import profile_settings
 from replication.config.yaml_file import read_yaml
-from replication.errors import UserError
+from replication.errors import UserError, installing
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)  # field docstrings become --help
 
@@ -286,7 +286,7 @@ def check_start(run: Run) -> None:
     """Raise a `UserError` where there is no policy to start from, or an `OSError` where its weights cannot be read."""
     if run.config.rollout.engine == "vllm" and getattr(find_spec("vllm"), "origin", None) is None:  # a folder has none
         raise UserError(
-            "rollout.engine = vllm needs vLLM: `pip install '.[vllm]'` beside a GPU, `make vllm` without one, or "
+            f"rollout.engine = vllm needs vLLM: `{installing('vllm')}` beside a GPU, `make vllm` without one, or "
             "--rollout.engine torch"
         )
     pretrained, checkpoint = run.config.policy.pretrained, run.options.get("checkpoint")

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TextIO
@@ -43,6 +44,15 @@ EXTRAS = {  # package -> the extra of pyproject.toml that brings it
     **{name: name for name in ("wandb", "tensorboard")},
     **dict.fromkeys(("gguf", "accelerate"), "smollm2"),
 }
+
+
+def installing(extra: str) -> str:
+    """The command that adds an extra, in any folder, however the package was installed: pip leaves the version that is
+    there as it is, a checkout's or a wheel's. A package that was never installed is run from its own folder."""
+    try:
+        return f"pip install 'replication[{extra}]=={version('replication')}'"
+    except PackageNotFoundError:
+        return f"pip install '.[{extra}]'"
 
 
 class UserError(Exception):
@@ -117,7 +127,7 @@ def run_command(command: Callable[[], None]) -> None:
         package = (error.name or "").split(".")[0]
         if package not in EXTRAS:
             raise
-        leave(2, f"error: this needs the package {package}: install it by `pip install '.[{EXTRAS[package]}]'`")
+        leave(2, f"error: this needs the package {package}: install it by `{installing(EXTRAS[package])}`")
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 import tomllib
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
-from replication.errors import EXTRAS, SIGNALS, UserError, run_command
+from replication.errors import EXTRAS, SIGNALS, UserError, installing, run_command
 
 
 @pytest.fixture
@@ -95,12 +96,23 @@ def test_a_package_of_an_extra_is_named_with_it(ended):
     pyproject = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     for package, extra in EXTRAS.items():
         missing = ModuleNotFoundError(f"No module named {package!r}", name=f"{package}.pytorch")
-        line = f"error: this needs the package {package}: install it by `pip install '.[{extra}]'`\n"
+        line = f"error: this needs the package {package}: install it by `{installing(extra)}`\n"
         assert ended(raising(missing)) == (2, line)
         brought = " ".join(pyproject["optional-dependencies"][extra])
         assert package in brought or (package == "pyarrow" and "datasets" in brought)  # which depends on it
     with pytest.raises(ModuleNotFoundError, match="torch"):  # of the core: the environment is broken
         run_command(raising(ModuleNotFoundError("No module named 'torch'", name="torch")))
+
+
+def test_an_extra_is_added_to_the_package_as_it_is_installed(monkeypatch):
+    """pip leaves a version that is there as it is, so the same words do for a checkout and for a wheel."""
+    assert installing("train") == f"pip install 'replication[train]=={version('replication')}'"
+
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("replication.errors.version", missing)  # run from its folder, by PYTHONPATH
+    assert installing("train") == "pip install '.[train]'"
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("x"), OSError("x"), BrokenPipeError(errno.EPIPE, "x")])

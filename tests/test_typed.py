@@ -104,7 +104,7 @@ def test_what_a_page_says_to_type_is_taken(parse, words):
 
         get_main_parser().parse_args(given)
     elif name == "pip":
-        assert given[0] == "install" and set(re.findall(r"^\.\[(.+)\]$", given[-1])) <= {*EXTRAS}
+        assert given[0] == "install" and set(re.findall(r"^(?:\.|replication)\[(.+)\]", given[-1])) <= {*EXTRAS}
     elif name.startswith("python"):
         assert module in ("venv", "build") or (ROOT / given[0]).is_file()
     elif words[0] != ".ci/run":
