@@ -7,7 +7,7 @@ What it should show: on a CPU the embedded engine is the fastest; on vLLM a segm
 that is generated again costs what a token costs, and what a resubmitted segment's prompt has is served from the cache.
 
 All times are seconds of the processor, one thread, the least of rounds that take turns: other work on the machine then
-moves them little.
+moves them little. A run of a part on the same day, machine and settings adds its rounds to those before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -156,27 +156,19 @@ def boundaries(case: Case) -> dict[str, Any]:
 
     with mock.patch.object(VLLMSession, "_piece", noted):
         found = on_vllm(case, {"one segment": (1, PLAIN, True), "eight segments": (SEGMENTS, PLAIN, True)})
-    rate = found["tokens in a second"]
-    return found | {
-        "a boundary's cost": round(rate["one segment"] / rate["eight segments"] - 1, 3),
-        "resubmitted tokens from the cache": round(sum(c for _, c in steps) / sum(s for s, _ in steps), 3),
-    }
+    share = sum(cached for _, cached in steps) / sum(size for size, _ in steps)
+    return found | {"resubmitted tokens from the cache": round(share, 3)}
 
 
 def seeds(case: Case) -> dict[str, Any]:
     """A seed for each segment against none."""
-    found = on_vllm(case, {"seeds": (SEGMENTS, PLAIN, True), "no seeds": (SEGMENTS, PLAIN, False)})
-    rate = found["tokens in a second"]
-    return found | {"a seed's cost": round(rate["no seeds"] / rate["seeds"] - 1, 3)}
+    return on_vllm(case, {"seeds": (SEGMENTS, PLAIN, True), "no seeds": (SEGMENTS, PLAIN, False)})
 
 
 def erasing(case: Case) -> dict[str, Any]:
     """Every segment written twice against once; and a quarter of the rows, which then end later, and alone."""
     rules = {"plain": PLAIN, "all rows twice": TWICE, "a quarter of the rows twice": QUARTER}
-    found = on_vllm(case, {name: (SEGMENTS, rule, True) for name, rule in rules.items()})
-    rate = found["tokens in a second"]
-    again = 2 / rate["all rows twice"] - 1 / rate["plain"]  # seconds of each token that is generated again
-    return found | {"a token generated again, over a token": round(again * rate["plain"], 3)}
+    return on_vllm(case, {name: (SEGMENTS, rule, True) for name, rule in rules.items()})
 
 
 def waiting(case: Case) -> dict[str, Any]:
@@ -206,9 +198,6 @@ def waiting(case: Case) -> dict[str, Any]:
         "share of tokens erased": {side: round(erased_share(one), 3) for side, one in done.items()},
         "share of rows busy in a pass": {
             side: round(one.row_steps / (one.steps * rows), 3) for side, one in done.items()
-        },
-        "rate where groups wait, over none": {
-            engine: round(found[f"{engine}, group"] / found[f"{engine}, fixed"], 3) for engine in kinds
         },
     }
 
@@ -251,18 +240,18 @@ def main() -> None:
     parser = Parser(prog="python -m experiments.decoding.engines", description=__doc__)
     parser.add_argument("--smollm2", type=Path, default=None, help="folder of experiments/smollm2.py")
     parser.add_argument("--only", default="", help="parts to run, a regular expression: 'tiny boundaries'")
+    parser.add_argument("--rounds", type=int, help="of each part, in place of 3 and 2; more may follow in another run")
     parser.add_argument("--out", type=Path, default=Path("reports/engines.json"), help="file whose parts are replaced")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    found = cases(args.smollm2)
+    found = [replace(case, rounds=args.rounds or case.rounds) for case in cases(args.smollm2)]
     wanted = [(case, name) for case in found for name in case.parts() if re.search(args.only, f"{case.name} {name}")]
     if not wanted:
         names = ", ".join(f"{case.name} {name}" for case in found for name in case.parts())
         raise UserError(f"--only {args.only} matches none of: {names}")
     for case, name in wanted:
-        part = case.parts()[name]()
-        print(case.name, name, part, flush=True)
-        store(args.out, case.name, name, described(case.model) | part)
+        part = {**described(case.model), "rounds": case.rounds, **case.parts()[name]()}
+        print(case.name, name, store(args.out, case.name, name, part), flush=True)
 
 
 if __name__ == "__main__":

@@ -32,10 +32,35 @@ def test_rates_are_the_best_of_rounds_and_warm_ups_do_not_count(monkeypatch):
 
 def test_a_part_takes_the_place_of_the_one_of_its_name(tmp_path, model):
     path = tmp_path / "engines.json"
-    about = engines_table.described(model)
-    assert about.keys() == {"date", "processor", "threads", "dtype", "versions"}
+    about = {**engines_table.described(model), "tokens": 8, "rounds": 2}
+    assert about.keys() >= {"date", "processor", "threads", "dtype", "versions"}
     assert about["dtype"] == "float32" and "torch" in about["versions"]
-    for name, rows in (("seeds", 1), ("waiting", 2), ("seeds", 3)):
-        engines_table.store(path, "tiny", name, about | {"rows": rows})
-    found = json.loads(path.read_text())["models"]["tiny"]
-    assert {name: part["rows"] for name, part in found.items()} == {"seeds": 3, "waiting": 2}
+
+    def store(name, rows, **rate):
+        return engines_table.store(path, "tiny", name, {**about, "rows": rows, "tokens in a second": rate})
+
+    store("1 rows", 1, torch=3.0)
+    store("1 rows", 2, torch=1.0)
+    kept = json.loads(path.read_text())["models"]["tiny"]["1 rows"]
+    assert (kept["rows"], kept["rounds"], kept["tokens in a second"]) == (2, 2, {"torch": 1.0})
+
+
+def test_rounds_of_the_same_setting_add_up(tmp_path, model):
+    path = tmp_path / "engines.json"
+    about = {**engines_table.described(model), "rows": 4, "tokens": 8, "rounds": 2}
+    for one, eight in ((120.0, 90.0), (110.0, 100.0)):
+        rate = {"one segment": one, "eight segments": eight}
+        found = engines_table.store(path, "tiny", "boundaries", {**about, "tokens in a second": rate})
+    assert found["rounds"] == 4 and found["tokens in a second"] == {"one segment": 120.0, "eight segments": 100.0}
+    assert found["a boundary's cost"] == 0.2
+    assert json.loads(path.read_text())["models"]["tiny"]["boundaries"] == found
+
+
+def test_what_follows_from_the_rates():
+    """100 tokens a second plain, 80 where each is written twice: the second time costs 2/80 - 1/100 s."""
+    found = engines_table.DERIVED["erasing"]({"plain": 100.0, "all rows twice": 80.0})
+    assert found == {"a token generated again, over a token": 1.5}
+    rate = {"torch, group": 8.0, "torch, fixed": 10.0, "vLLM, group": 3.0, "vLLM, fixed": 4.0}
+    assert engines_table.DERIVED["waiting"](rate) == {"rate where groups wait, over none": {"torch": 0.8, "vLLM": 0.75}}
+    assert engines_table.DERIVED["TRL"]({"ours": 3.0, "TRL": 2.0}) == {"ours over TRL": {"ours": 1.5}}
+    assert engines_table.DERIVED["seeds"]({"seeds": 4.0, "no seeds": 5.0}) == {"a seed's cost": 0.25}
