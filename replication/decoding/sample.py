@@ -66,5 +66,9 @@ def generate(
     keys = torch.tensor([seed_for(seed, "generate", prompt, member) for member in range(rollout.group_size)])
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     ends = eos_ids(model, tokenizer)
-    engine = engine or build_engine(model.eval(), tokenizer, rollout, lambda: len(ids))
-    return roll_out(engine, [ids], keys, rollout, erasure, ends, pad, watcher=watcher)
+    own = engine or build_engine(model.eval(), tokenizer, rollout, lambda: len(ids))
+    try:
+        return roll_out(own, [ids], keys, rollout, erasure, ends, pad, watcher=watcher)
+    finally:
+        if engine is None:
+            own.close()

@@ -26,6 +26,7 @@ ROUGH = 0.1  # nats a token, of other kernels in bfloat16 [O]: not measured on a
 LONGEST = 64  # tokens of the prompt that are used
 WINDOW = 512  # the widest sliding window that the prompt is repeated to reach beyond
 ROLLOUT = RolloutConfig(group_size=2, segments=2, segment_tokens=3, max_rows=4)
+TOKENS = ROLLOUT.segments * ROLLOUT.segment_tokens  # of a completion
 ERASURE = ErasureConfig(baseline="fixed", level=1e-6, cap=1)  # erases the first attempt at every segment
 
 
@@ -98,8 +99,7 @@ def check_engine(engine: Engine, model: Any, prompt: Sequence[int], ends: Sequen
     Raises:
         UserError: it is more than rounding.
     """
-    most = min(LONGEST, engine.room(ROLLOUT))
-    prompts = [list(prompt[:most]), list(prompt[: (len(prompt) + 1) // 2][:most])]
+    prompts = [probe[: max(1, engine.room(ROLLOUT))] for probe in probes(model, prompt)]
     done = roll_out(engine, prompts, torch.arange(4), ROLLOUT, ERASURE, ends, pad_id)
     plain = torch.cat([plain_logp(model, done, row) for row in range(len(done.tokens))])
     difference = float((done.logp[done.mask] - plain).abs().mean())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from replication.config import RolloutConfig
+from replication.rollout.agreement import TOKENS
 from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.protocol import Engine
 
@@ -30,5 +31,5 @@ def build_engine(model: Any, tokenizer: Any, rollout: RolloutConfig, widest: Cal
         return ServerEngine(model, tokenizer, rollout)
     from replication.rollout.vllm.engine import VLLMEngine
 
-    longest = widest() + rollout.segments * rollout.segment_tokens
+    longest = max(widest() + rollout.segments * rollout.segment_tokens, 1 + TOKENS)  # what it is looked at with
     return VLLMEngine(model, longest, rollout.max_rows, rollout.gpu_share, rollout.reproducible)

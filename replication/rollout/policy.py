@@ -12,6 +12,7 @@ from torch import Tensor
 from replication.config import ErasureConfig, RolloutConfig
 from replication.data.sources import Problem
 from replication.data.template import prompt_ids
+from replication.errors import UserError
 from replication.loading import eos_ids
 from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
@@ -51,6 +52,8 @@ class Policy:
         """
 
         def widest() -> int:
+            if not problems:
+                raise UserError("vLLM is made for the longest prompt: name all problems that will be sampled from")
             return max(len(prompt_ids(tokenizer, problem.question, thinking, wording)) for problem in problems)
 
         engine = build_engine(model, tokenizer, rollout, widest) if rollout else TorchEngine(model)

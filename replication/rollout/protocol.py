@@ -91,6 +91,9 @@ class Engine(Protocol):
     def rest(self) -> None:
         """Nothing is sampled until the next `sync`: give memory back."""
 
+    def close(self) -> None:
+        """It is not needed any more: give back all that it holds."""
+
     def room(self, rollout: RolloutConfig) -> int:
         """Tokens that a prompt may have, so that the model can read it and the longest completion.
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from commands import PARAMS, ROOT, SMALL, command
+from commands import PARAMS, ROOT, SMALL, command, run
 from safetensors.torch import load_file
 
 if find_spec("vllm") is None:
@@ -18,7 +18,6 @@ if find_spec("vllm") is None:
 
 BUILD = {"TORCH_EXTENSIONS_DIR": str(ROOT / ".scratch/torch_extensions"), "OMP_NUM_THREADS": "1"}
 ARGV = [*SMALL, "--rollout.engine=vllm", "--algorithm=e3rl_mixed", "--train.micro_rows=2", "--train.lr=0.003"]
-HEADS = ["--policy.heads=3", "--policy.kv_heads=1"]  # of 32: vLLM's attention on a CPU knows none of 24
 TWO = ["--trainer.devices=2"]
 WAYS = {
     "single": [],
@@ -28,16 +27,6 @@ WAYS = {
     "lora": ["--policy.lora_rank=4"],
     "lora zero2": ["--policy.lora_rank=4", "--trainer.strategy=deepspeed_zero2", *TWO],
 }
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory):
-    """A folder with prepared problems and a warm start, made once."""
-    folder = tmp_path_factory.mktemp("workshop")
-    task = ("--data.steps=2", "--data.train_problems=64", "--data.heldout_problems=8")
-    command("prepare", *task, cwd=folder)
-    command("warmstart", *task, *HEADS, "--warmstart.clean_steps=70", "--warmstart.noisy_steps=10", cwd=folder)
-    return folder
 
 
 def history(out: Path):
@@ -54,6 +43,23 @@ def test_after_every_update_the_engine_samples_from_the_trainers_weights(worksho
     assert len(rows) == 4 and all(0 < row["mismatch"] < 1e-4 for row in rows), [row["mismatch"] for row in rows]
     start, end = (load_file(f / "model.safetensors") for f in (workshop / "runs/warmstart/tiny", out))
     assert max(float((start[key] - end[key]).abs().max()) for key in start) > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["zero2", "zero3"])
+def test_losses_are_those_of_the_same_ids_with_the_trainers_own_log_probabilities(workshop, way):
+    """Two processes, vLLM's ids; once with what it measured of them, once with what the trained model says of them."""
+    outs = [workshop / "runs" / f"{way}-{name}" for name in ("measured", "rescored")]
+    flags = [*ARGV, *WAYS[way], "--train.lr=0.0003"]
+    command("fit", *flags, f"--out={outs[0]}", cwd=workshop, **BUILD)
+    run(str(ROOT / "tests/with_vllm/rescored.py"), *flags, f"--out={outs[1]}", cwd=workshop, **BUILD)
+    measured, rescored = (history(out) for out in outs)
+    assert len(measured) == len(rescored) == 4
+    assert any(row["mismatch"] != other["mismatch"] for row, other in zip(measured, rescored, strict=True))
+    for row, other in zip(measured, rescored, strict=True):
+        assert row["generated_tokens"] == other["generated_tokens"] and row["reward"] == other["reward"]
+        assert row["loss"] == pytest.approx(other["loss"], abs=1e-6)
+    assert sum(abs(row["loss"]) > 1e-4 for row in measured) >= 2, measured  # by clipped ratios 0 is no loss
 
 
 @pytest.mark.slow

@@ -52,6 +52,9 @@ class TorchEngine:
     def rest(self) -> None:
         pass  # a session has given everything back
 
+    def close(self) -> None:
+        pass
+
     def room(self, rollout: RolloutConfig) -> int:
         limit = getattr(text_config(self.model), "max_position_embeddings", None) or 2**31
         return limit - rollout.segments * rollout.segment_tokens

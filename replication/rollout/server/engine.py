@@ -56,6 +56,9 @@ class ServerEngine:
     def rest(self) -> None:
         pass  # nothing is held here
 
+    def close(self) -> None:
+        pass
+
     def room(self, rollout: RolloutConfig) -> int:
         for found in self.found:
             found.check(rollout)

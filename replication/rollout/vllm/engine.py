@@ -7,10 +7,13 @@ sampled tokens' log-probabilities and measures are taken from the logits on the 
 from __future__ import annotations
 
 import copy
+import gc
+import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,11 +25,12 @@ from replication.rollout.masks import embedded, text_config
 from replication.rollout.pieces import Segment, piece_of, tell
 from replication.rollout.protocol import Counts, Piece, Watcher
 from replication.rollout.uncertainty import MEASURES
-from replication.rollout.vllm.libraries import RandomNumbers, load_vllm
+from replication.rollout.vllm.libraries import RandomNumbers, load_vllm, threads_as_they_are
 from replication.rollout.vllm.weights import push
 
 BLOCK = 32  # tokens of a block of the cache on a CPU, which takes multiples of 32; on a GPU vLLM's own, 16
 MEMORY = 2**30  # bytes of keys and values on a CPU, at most
+COLDEST, HOTTEST = 0.01, 2.0  # temperatures: below it vLLM draws at 0.01 all the same, above it refuses
 
 
 class VLLMEngine:
@@ -47,6 +51,7 @@ class VLLMEngine:
     def __init__(self, model: Any, longest: int, rows: int, share: float = 0.3, reproducible: bool = True):
         self.model, self.longest, self.rows = model, longest, rows
         self.share, self.reproducible = share, reproducible
+        self.at_once = max(8192, longest) if torch.cuda.is_available() else rows * longest  # tokens a pass, at most
         self.ids = embedded(model)
         self.llm: Any = None
         self.random = RandomNumbers()
@@ -56,9 +61,22 @@ class VLLMEngine:
     def device(self) -> torch.device:
         return torch.device(self.model.device)
 
+    @property
+    def reads(self) -> int:
+        """Tokens that the model reads at most."""
+        return getattr(text_config(self.model), "max_position_embeddings", None) or 2**31
+
     def room(self, rollout: RolloutConfig) -> int:
-        limit = getattr(text_config(self.model), "max_position_embeddings", None) or 2**31
-        return min(limit, self.longest) - rollout.segments * rollout.segment_tokens
+        used = {"temperature": rollout.temperature}
+        if rollout.cool_fraction:
+            used["cool_temperature"] = rollout.cool_temperature
+        for name, value in used.items():
+            if not COLDEST <= value <= HOTTEST:
+                raise UserError(
+                    f"{name} = {value:g}, and vLLM draws at {COLDEST} to {HOTTEST:g}: choose another, "
+                    "rollout.top_k = 1 for the likeliest token always, or --rollout.engine torch"
+                )
+        return min(self.reads, self.longest) - rollout.segments * rollout.segment_tokens
 
     @torch.inference_mode(False)  # weights that are made in that mode could not be written outside it
     def sync(self) -> None:
@@ -76,8 +94,20 @@ class VLLMEngine:
     def rest(self) -> None:
         """On a GPU give back what weights and cache take; the weights are dropped, since `sync` brings new ones."""
         if self.llm is not None and torch.cuda.is_available() and not self.asleep:
-            self.llm.sleep(level=2)
+            with saying(self.model):
+                self.llm.sleep(level=2)
             self.asleep = True
+
+    def close(self) -> None:
+        """Give back all that it holds; the next rollout starts it anew."""
+        if self.llm is not None:
+            executor = self.llm.llm_engine.engine_core.engine_core.model_executor
+            executor.shutdown()  # the whole engine's would end torch.distributed, which others use
+            self.llm, self.asleep = None, False
+            gc.unfreeze()  # vLLM hides its parts from the collector
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
     def open(
         self,
@@ -92,19 +122,21 @@ class VLLMEngine:
         return VLLMSession(self, prompts, rollout, ends, measures, watcher)
 
     def _start(self) -> None:
-        vllm = load_vllm()
-        from replication.rollout.vllm.measuring import Measuring
-
+        if self.longest > self.reads:
+            raise UserError(
+                f"the longest prompt and completion have {self.longest} tokens, and the model reads {self.reads}: "
+                "lower rollout.segments or segment_tokens"
+            )
         cuda = torch.cuda.is_available()
         settings: dict[str, Any] = (
             {"gpu_memory_utilization": self.share, "enable_sleep_mode": True}
             if cuda
             else {"enforce_eager": True, "block_size": BLOCK, "kv_cache_memory_bytes": MEMORY}
         )
-        with self.random.own(), tempfile.TemporaryDirectory() as folder, saying(self.model):
-            described = copy.deepcopy(self.model.config)
-            described.architectures = [type(self.model).__name__]
-            described.save_pretrained(folder)
+        with self.random.own(), threads_as_they_are(), saying(self.model):
+            vllm = load_vllm()
+            from replication.rollout.vllm.measuring import Measuring
+
             if cuda and torch.distributed.is_initialized():  # else every process would take the first GPU
                 settings["distributed_executor_backend"] = "external_launcher"
                 for name, value in (
@@ -113,21 +145,35 @@ class VLLMEngine:
                 ):
                     os.environ.setdefault(name, str(value))  # which Lightning's own launcher of DDP leaves out
             self.llm = vllm.LLM(
-                model=folder,
+                model=str(described(self.model)),
                 runner="generate",
                 load_format="dummy",  # the weights are pushed
                 skip_tokenizer_init=True,
                 dtype=str(self.model.dtype).removeprefix("torch."),
-                max_model_len=self.longest + 1,
+                max_model_len=self.longest,
                 max_num_seqs=self.rows,
-                max_num_batched_tokens=max(8192, self.longest + 1) if cuda else self.rows * (self.longest + 1),
+                max_num_batched_tokens=self.at_once,
                 enable_prefix_caching=True,
                 async_scheduling=False,  # a step's logits then belong to the tokens that it returns
                 logits_processors=[Measuring],
                 disable_log_stats=True,
                 **settings,
             )
-        self.measuring: Measuring = Measuring.made
+            self.measuring: Measuring = Measuring.made
+
+
+def described(model: Any) -> Path:
+    """A folder with the model's configuration, of the same name for the same one: vLLM finds again what it compiled."""
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    text = config.to_json_string(use_diff=False)
+    folder = Path(tempfile.gettempdir(), f"replication-{os.getuid()}", hashlib.sha256(text.encode()).hexdigest()[:16])
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as draft:  # other processes may write the same
+        config.save_pretrained(draft)
+        for file in Path(draft).iterdir():
+            file.replace(folder / file.name)
+    return folder
 
 
 def saying(model: Any) -> AbstractContextManager[None]:
@@ -162,6 +208,10 @@ class VLLMSession:
         self.measuring.begin(rollout.temperature, measures)
 
     def ask(self, rows: Tensor, kept: Tensor, seed: Tensor) -> None:
+        with saying(self.owner.model):
+            self._ask(rows, kept, seed)
+
+    def _ask(self, rows: Tensor, kept: Tensor, seed: Tensor) -> None:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -197,7 +247,7 @@ class VLLMSession:
                     raise RuntimeError("no segment was asked for")
                 finished = [out for out in self.core.step() if out.finished]
                 self.passes += 1
-        return self._piece(finished)
+            return self._piece(finished)
 
     def drop(self, rows: Tensor) -> None:
         pass  # nothing is held of a row that is not asked

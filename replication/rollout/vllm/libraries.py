@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,13 +19,33 @@ def load_vllm() -> Any:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    atexit.register(silence)  # before the imports, so that it is the last to be called
     import vllm
 
     if not torch.cuda.is_available():
         import vllm._custom_ops as operators
+        from vllm.model_executor.layers import utils
 
-        operators._supports_onednn = False  # packed weights would hide the parameters, so that no update reached them
+        # packed weights would hide the parameters, so that no update reached them
+        operators._supports_onednn = False
+        utils.check_cpu_sgl_kernel = lambda *_: False
     return vllm
+
+
+def silence() -> None:
+    """Close standard error: as Python ends, libraries of vLLM's list there what they did not free."""
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+@contextmanager
+def threads_as_they_are() -> Iterator[None]:
+    """vLLM's worker on a CPU takes `torch.set_num_threads` away from the process: it is put back."""
+    setter = torch.set_num_threads
+    try:
+        yield
+    finally:
+        torch.set_num_threads = setter
 
 
 class RandomNumbers:

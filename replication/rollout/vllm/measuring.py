@@ -19,7 +19,8 @@ class Measuring(LogitsProcessor):
     """Sees the logits of each step after the temperature, and changes nothing.
 
     The token that a row samples from a step's logits is known in the next step, or when its request ends; until then
-    the distribution is kept.
+    the distribution is kept. Where vLLM has interrupted a request, it reads its text again, in parts perhaps: a step of
+    that samples nothing, and its logits count for nothing.
     """
 
     made: ClassVar[Measuring]
@@ -41,7 +42,8 @@ class Measuring(LogitsProcessor):
         return True  # such processors come after the temperature
 
     def update_state(self, update: BatchUpdate | None) -> None:
-        self._settle([(name, tokens[-1]) for name, _, tokens in self.rows.values() if tokens and name in self.place])
+        new = [(name, tokens) for name, _, tokens in self.rows.values() if name in self.place and tokens]
+        self._settle([(name, tokens[-1]) for name, tokens in new if len(tokens) > len(self.found.get(name, ()))])
         if update is None:
             return
         for row in update.removed:
