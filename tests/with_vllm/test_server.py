@@ -197,7 +197,7 @@ def test_an_evaluation_by_command_that_was_killed_goes_on_to_the_same_samples(pl
     command("evaluate", *flags, "--out=whole", cwd=place)
     argv = [sys.executable, "-m", "replication.evaluate", *flags, "--out=killed"]
     process = subprocess.Popen(argv, cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not any(p.stat().st_size for p in place.glob(".scratch/evaluate/*/chunks.jsonl")):
+    while process.poll() is None and not any(p.stat().st_size for p in place.glob(".scratch/evaluate/*/*/*.jsonl")):
         time.sleep(0.02)
     process.kill()
     process.wait()

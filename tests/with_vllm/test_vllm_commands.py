@@ -42,7 +42,7 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_samples(workshop):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(argv, cwd=workshop, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not any(
-        path.stat().st_size for path in workshop.glob(".scratch/evaluate/*/chunks.jsonl")
+        path.stat().st_size for path in workshop.glob(".scratch/evaluate/*/*/*.jsonl")
     ):
         time.sleep(0.02)
     process.kill()
