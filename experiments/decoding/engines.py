@@ -6,8 +6,8 @@
 What it should show: on a CPU the embedded engine is the fastest; on vLLM a segment's boundary costs little, a token
 that is generated again costs what a token costs, and what a resubmitted segment's prompt has is served from the cache.
 
-All times are seconds of the processor, one thread, the least of rounds that take turns: other work on the machine then
-moves them little. A run of a part on the same day, machine and settings adds its rounds to those before.
+All times are seconds of the processor, one thread, the least of rounds that take turns; the most stands beside it, and
+tells how far other work on the machine moved them. A prompt has 40 tokens. A run of a part on the same day, machine and settings adds its rounds to those before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from experiments.decoding import peers
-from experiments.decoding.engines_table import described, store
+from experiments.decoding.engines_table import RATES, SLOWEST, described, store
 from replication.config import ErasureConfig, PolicyConfig, RolloutConfig
 from replication.errors import Parser, UserError, run_command
 from replication.loading import load_policy
@@ -94,17 +94,21 @@ def settings_of(rows: int, tokens: int, segments: int, group: int) -> RolloutCon
     return RolloutConfig(group_size=group, segments=segments, segment_tokens=tokens // segments, max_rows=rows)
 
 
-def rates(sides: Mapping[str, Work], rounds: int, warm: Sequence[Work] = ()) -> dict[str, float]:
-    """Tokens in a second of the processor, by side; `warm` is done before, and not counted."""
+def rates(sides: Mapping[str, Work], rounds: int, warm: Sequence[Work] = ()) -> dict[str, dict[str, float]]:
+    """Tokens in a second of the processor, by side, of the best round and of the slowest; `warm` is done before, and
+    not counted."""
     for work in warm:
         work()
-    best = dict.fromkeys(sides, 0.0)
+    found: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, work in sides.items():
             began = time.process_time()
             count = work()
-            best[name] = max(best[name], count / (time.process_time() - began))
-    return {name: round(rate, 1) for name, rate in best.items()}
+            found[name].append(count / (time.process_time() - began))
+    return {
+        RATES: {name: round(max(rounds), 1) for name, rounds in found.items()},
+        SLOWEST: {name: round(min(rounds), 1) for name, rounds in found.items()},
+    }
 
 
 def side_by_side(case: Case, rows: int) -> dict[str, Any]:
@@ -126,7 +130,7 @@ def side_by_side(case: Case, rows: int) -> dict[str, Any]:
         }
 
     found = rates(sides(case.longest), case.rounds, list(sides(4).values()))
-    return {"rows": rows, "tokens": case.longest, "tokens in a second": found}
+    return {"rows": rows, "tokens": case.longest, **found}
 
 
 def on_vllm(case: Case, sides: Mapping[str, tuple[int, ErasureConfig, bool]]) -> dict[str, Any]:
@@ -141,7 +145,7 @@ def on_vllm(case: Case, sides: Mapping[str, tuple[int, ErasureConfig, bool]]) ->
 
     warm = [partial(run, *side, tokens=side[0]) for side in sides.values()]
     found = rates({name: partial(run, *side) for name, side in sides.items()}, case.rounds, warm)
-    return {"rows": rows, "tokens": tokens, "tokens in a second": found}
+    return {"rows": rows, "tokens": tokens, **found}
 
 
 def boundaries(case: Case) -> dict[str, Any]:
@@ -194,7 +198,7 @@ def waiting(case: Case) -> dict[str, Any]:
         "completions": 2 * rows,
         "tokens": tokens,
         "level": round(level, 3),
-        "tokens in a second": found,
+        **found,
         "share of tokens erased": {side: round(erased_share(one), 3) for side, one in done.items()},
         "share of rows busy in a pass": {
             side: round(one.row_steps / (one.steps * rows), 3) for side, one in done.items()

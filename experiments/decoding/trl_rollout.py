@@ -98,7 +98,7 @@ def beside(case: Case, tokens: int, compiled: bool) -> dict[str, Any]:
         "ours, one segment, no seeds": partial(ours, 1, False),
         "TRL": theirs,
     }
-    rate = rates(sides, case.rounds, [partial(side, tokens=4) for side in sides.values()])
+    found = rates(sides, case.rounds, [partial(side, tokens=4) for side in sides.values()])
     completion, logp = last[-1]
     apart = (forward_logp(case.model, repeated[-1], completion) - torch.tensor(logp)).abs().max()
     assert apart < 1e-3, f"TRL's vLLM has other weights: {apart:.4f} nats from a forward pass"
@@ -106,7 +106,7 @@ def beside(case: Case, tokens: int, compiled: bool) -> dict[str, Any]:
         "rows": rows,
         "tokens": tokens,
         "segments": tokens // SEGMENT,
-        "tokens in a second": rate,
+        **found,
     }
 
 

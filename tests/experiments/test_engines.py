@@ -27,7 +27,8 @@ def test_rates_are_the_best_of_rounds_and_warm_ups_do_not_count(monkeypatch):
     monkeypatch.setattr(engines.time, "process_time", lambda: next(ticks))
     warmed = []
     found = engines.rates({"a": lambda: 10, "b": lambda: 20}, 2, [lambda: warmed.append(1)])
-    assert found == {"a": 10.0, "b": 5.0} and warmed == [1]
+    assert found[engines.RATES] == {"a": 10.0, "b": 5.0} and found[engines.SLOWEST] == {"a": 5.0, "b": 2.5}
+    assert warmed == [1]
 
 
 def test_a_part_takes_the_place_of_the_one_of_its_name(tmp_path, model):
@@ -37,7 +38,8 @@ def test_a_part_takes_the_place_of_the_one_of_its_name(tmp_path, model):
     assert about["dtype"] == "float32" and "torch" in about["versions"]
 
     def store(name, rows, **rate):
-        return engines_table.store(path, "tiny", name, {**about, "rows": rows, "tokens in a second": rate})
+        found = {"tokens in a second": rate, engines_table.SLOWEST: rate}
+        return engines_table.store(path, "tiny", name, {**about, "rows": rows, **found})
 
     store("1 rows", 1, torch=3.0)
     store("1 rows", 2, torch=1.0)
@@ -50,8 +52,10 @@ def test_rounds_of_the_same_setting_add_up(tmp_path, model):
     about = {**engines_table.described(model), "rows": 4, "tokens": 8, "rounds": 2}
     for one, eight in ((120.0, 90.0), (110.0, 100.0)):
         rate = {"one segment": one, "eight segments": eight}
-        found = engines_table.store(path, "tiny", "boundaries", {**about, "tokens in a second": rate})
+        part = {**about, "tokens in a second": rate, engines_table.SLOWEST: rate}
+        found = engines_table.store(path, "tiny", "boundaries", part)
     assert found["rounds"] == 4 and found["tokens in a second"] == {"one segment": 120.0, "eight segments": 100.0}
+    assert found[engines_table.SLOWEST] == {"one segment": 110.0, "eight segments": 90.0}
     assert found["a boundary's cost"] == 0.2
     assert json.loads(path.read_text())["models"]["tiny"]["boundaries"] == found
 
