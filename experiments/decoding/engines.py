@@ -7,7 +7,8 @@ What it should show: on a CPU the embedded engine is the fastest; on vLLM a segm
 that is generated again costs what a token costs, and what a resubmitted segment's prompt has is served from the cache.
 
 All times are seconds of the processor, one thread, the least of rounds that take turns; the most stands beside it, and
-tells how far other work on the machine moved them. A prompt has 40 tokens. A run of a part on the same day, machine and settings adds its rounds to those before.
+tells how far other work on the machine moved them. A prompt has 40 tokens. A run of a part on the same day, machine and
+settings adds its rounds to those before.
 """
 
 from __future__ import annotations
