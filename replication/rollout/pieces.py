@@ -8,7 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from replication.config import RolloutConfig
+from replication.errors import UserError
 from replication.rollout.protocol import Piece, Watcher
+
+COLDEST, HOTTEST = 0.01, 2.0  # temperatures: below, vLLM draws at 0.01 all the same; above, it refuses
 
 
 class Segment(NamedTuple):
@@ -42,3 +46,16 @@ def tell(watcher: Watcher | None, segments: Sequence[Segment]) -> None:
     for place in range(max(len(s.tokens) for s in segments) if watcher else 0):
         here = [(s.row, s.tokens[place]) for s in segments if place < len(s.tokens)]
         watcher.sampled(*(torch.tensor(values) for values in zip(*here, strict=True)))  # type: ignore[union-attr]
+
+
+def check_temperatures(rollout: RolloutConfig) -> None:
+    """Raise a `UserError` for a temperature at which vLLM does not draw, here or on a server."""
+    used = {"temperature": rollout.temperature}
+    if rollout.cool_fraction:
+        used["cool_temperature"] = rollout.cool_temperature
+    for name, value in used.items():
+        if not COLDEST <= value <= HOTTEST:
+            raise UserError(
+                f"{name} = {value:g}, and vLLM draws at {COLDEST} to {HOTTEST:g}: choose another, rollout.top_k = 1 "
+                "for the likeliest token always, or --rollout.engine torch"
+            )

@@ -268,6 +268,7 @@ RAW, PROCESSED = "raw_logprobs", "processed_logprobs"
     [
         (RAW, {}, "at temperature 1, and .* at temperature 0.8: start it with --logprobs-mode processed_logprobs"),
         (RAW, {"temperature": 1.0, "top_k": 5}, None),
+        (PROCESSED, {"temperature": 0.005}, "^temperature = 0.005, and vLLM draws at 0.01 to 2: "),
         (RAW, {"temperature": 1.0, "cool_fraction": 0.5}, None),
         (RAW, {"top_k": 5}, "no server gives these; .*--rollout.engine vllm"),
         (PROCESSED, {}, None),

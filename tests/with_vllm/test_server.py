@@ -54,10 +54,12 @@ ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP
 class Served:
     """A server of its own, in a group of processes of its own, on a free port of the loopback interface."""
 
-    def __init__(self, folder, mode):
-        with closing(socket.socket()) as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+    def __init__(self, folder, mode, port=None):
+        if port is None:
+            with closing(socket.socket()) as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+        self.port = port
         self.address, self.log = f"http://127.0.0.1:{port}", folder.parent / f"{mode}.log"
         argv = [*SERVE, "--model", str(folder), "--port", str(port), "--logprobs-mode", mode, "--api-key", SECRET]
         with self.log.open("w") as log:
@@ -232,6 +234,32 @@ def test_two_hundred_requests_in_flight_lose_nothing(folder, servers, loaded, mo
     assert len(took) - 5 == int(done.segments.sum()) + len(done.attempts) and done.attempts
     assert done.row_steps == int(done.length.sum() + done.erased_tokens.sum())
     assert apart(loaded, done, 0.8) < 1e-4
+
+
+def test_an_evaluation_whose_servers_are_all_gone_goes_on_when_one_is_back(folder, place):
+    """Killed by the evaluation's first chunk: one line, exit code 2; what was done by then is not done again."""
+    served = Served(folder, "processed_logprobs").ready()
+    flags = ["--model=tiny", "--checkpoint=policy", "--evaluate.samples=4", "--evaluate.modes=[plain,erased]"]
+    flags += ["--rollout.max_rows=16", "--rollout.engine=server", f"--rollout.server={served.address}"]
+    flags += ["--grading.max_no_answer=1", "--params", str(PARAMS)]
+    argv = [sys.executable, "-m", "replication.evaluate", *flags, "--out=lost"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    try:
+        command("evaluate", *flags, "--out=kept", cwd=place)
+        before = set(place.glob(".scratch/evaluate/*/*/*.jsonl"))
+        process = subprocess.Popen(argv, cwd=place, env=env, text=True, stderr=subprocess.PIPE)
+        while process.poll() is None and not set(place.glob(".scratch/evaluate/*/*/*.jsonl")) - before:
+            time.sleep(0.02)
+        served.kill()
+        last = process.communicate()[1].splitlines()[-1]
+        assert process.returncode == 2 and last.startswith(f"error: no server is left ({served.address}: "), last
+        assert not (place / "lost").exists()
+        served = Served(folder, "processed_logprobs", served.port).ready()
+        done = command("evaluate", *flags, "--out=lost", cwd=place)
+        assert "resuming after" in done.stdout
+        assert (place / "kept/samples.jsonl").read_text() == (place / "lost/samples.jsonl").read_text()
+    finally:
+        served.kill()
 
 
 def test_a_server_that_is_killed_in_the_middle_loses_nothing(folder, servers, loaded, capfd, monkeypatch):

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from replication.config import RolloutConfig
 from replication.errors import UserError
 from replication.rollout.masks import embedded
-from replication.rollout.pieces import Segment, piece_of, tell
+from replication.rollout.pieces import Segment, check_temperatures, piece_of, tell
 from replication.rollout.protocol import Counts, Piece, Watcher
 from replication.rollout.server.client import TRIES, Gone, Line, Server
 from replication.rollout.server.probe import PLAIN, Found, choice_of, look
@@ -60,6 +60,7 @@ class ServerEngine:
         pass
 
     def room(self, rollout: RolloutConfig) -> int:
+        check_temperatures(rollout)
         for found in self.found:
             found.check(rollout)
         longest = rollout.segments * rollout.segment_tokens

@@ -22,7 +22,7 @@ from torch import Tensor
 from replication.config import RolloutConfig
 from replication.errors import UserError, told_as
 from replication.rollout.masks import embedded, text_config
-from replication.rollout.pieces import Segment, piece_of, tell
+from replication.rollout.pieces import Segment, check_temperatures, piece_of, tell
 from replication.rollout.protocol import Counts, Piece, Watcher
 from replication.rollout.uncertainty import MEASURES
 from replication.rollout.vllm.libraries import RandomNumbers, load_vllm, threads_as_they_are
@@ -30,7 +30,6 @@ from replication.rollout.vllm.weights import push
 
 BLOCK = 32  # tokens of a block of the cache on a CPU, which takes multiples of 32; on a GPU vLLM's own, 16
 MEMORY = 2**30  # bytes of keys and values on a CPU, at most
-COLDEST, HOTTEST = 0.01, 2.0  # temperatures: below it vLLM draws at 0.01 all the same, above it refuses
 
 
 class VLLMEngine:
@@ -67,15 +66,7 @@ class VLLMEngine:
         return getattr(text_config(self.model), "max_position_embeddings", None) or 2**31
 
     def room(self, rollout: RolloutConfig) -> int:
-        used = {"temperature": rollout.temperature}
-        if rollout.cool_fraction:
-            used["cool_temperature"] = rollout.cool_temperature
-        for name, value in used.items():
-            if not COLDEST <= value <= HOTTEST:
-                raise UserError(
-                    f"{name} = {value:g}, and vLLM draws at {COLDEST} to {HOTTEST:g}: choose another, "
-                    "rollout.top_k = 1 for the likeliest token always, or --rollout.engine torch"
-                )
+        check_temperatures(rollout)
         return min(self.reads, self.longest) - rollout.segments * rollout.segment_tokens
 
     @torch.inference_mode(False)  # weights that are made in that mode could not be written outside it
