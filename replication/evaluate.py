@@ -25,7 +25,7 @@ from replication.launch import global_rank, launch_id, world_size
 from replication.outputs import check_output, locked, output_folder, run_folder, write_whole
 
 if TYPE_CHECKING:
-    from replication.evaluation.queue import Queue
+    from replication.evaluation.queue import Making, Queue
     from replication.evaluation.run import Chunk
 
 SECTIONS = ["policy", "rollout", "erasure", "evaluate"]  # what the samples depend on
@@ -205,16 +205,13 @@ def sample(run: Run, queue: Queue, parts: Sequence[Chunk], path: str, revision: 
     for mode in config.evaluate.modes:  # before the hours of another
         check_settings(policy.engine, sampling(config.rollout, config.evaluate, mode), config.erasure)
     with Grader.of(config.grading) as grader:
-        while True:
-            with queue.take() as index:
-                if index is not None:
-                    samples = sample_chunk(
-                        policy, parts[index], config.rollout, config.erasure, config.evaluate, grader
-                    )
-                    queue.put(index, map(to_line, samples))
-            if index is None:
-                time.sleep(PAUSE)
-            yield
+
+        def making(index: int) -> Making:
+            part, how = parts[index], (config.rollout, config.erasure, config.evaluate)
+            samples = yield from sample_chunk(policy, part, *how, grader)
+            return map(to_line, samples)
+
+        yield from queue.work(making, 1 if config.rollout.engine == "torch" else 2)
 
 
 def watched(run: Run, queue: Queue, parts: Sequence[Chunk], work: Iterator[None]) -> list[dict[str, Any]]:

@@ -155,7 +155,7 @@ def boundaries(case: Case) -> dict[str, Any]:
     piece = VLLMSession._piece
 
     def noted(session: VLLMSession, finished: Sequence[Any]) -> Any:
-        sizes = [(len(request.prompt_token_ids), request.num_cached_tokens) for request in finished]
+        sizes = [(len(request.prompt_token_ids), request.num_cached_tokens) for request, *_ in finished]
         steps.extend((size, cached) for size, cached in sizes if size >= PROMPT + case.segment)
         return piece(session, finished)
 

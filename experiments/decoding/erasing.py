@@ -19,7 +19,7 @@ from experiments.training.clock import Clock
 from replication.config import ErasureConfig, RolloutConfig
 from replication.rollout.builtin.decoder import TorchEngine, TorchSession
 from replication.rollout.builtin.slots import Slots
-from replication.rollout.engine import roll_out, write
+from replication.rollout.engine import finish, roll_out, write
 from replication.rollout.judge import Judge
 from replication.rollout.ledger import Ledger
 from replication.rollout.trace import Rollout
@@ -50,7 +50,7 @@ def judged(
 ) -> Rollout:
     """A rollout whose segments another class judges."""
     ledger = Ledger(prompts, torch.arange(len(prompts) * settings.group_size), settings, erasure.fraction, 0)
-    return write(TorchEngine(model), ledger, judge(ledger, erasure, None, None), settings, NEVER)
+    return finish(write(TorchEngine(model), ledger, judge(ledger, erasure, None, None), settings, NEVER))
 
 
 def overhead_when_off(model: Any, prompts: Prompts, settings: RolloutConfig, rounds: int) -> tuple[float, float]:

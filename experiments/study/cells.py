@@ -31,12 +31,13 @@ def draw(policy: Any, tokenizer: Any, config: Config, problems: Sequence[Problem
     """Graded samples of the problems by the settings, erasure off (`plain`) or on (`erased`)."""
     from replication.evaluation.run import chunks, sample_chunk
     from replication.grading.pool import Grader
+    from replication.rollout.engine import finish
     from replication.rollout.policy import Policy
 
     settings, writer = replace(config.evaluate, modes=[mode]), Policy.of(policy, tokenizer)
     with Grader.of(config.grading) as grader:
         parts = [
-            sample_chunk(writer, chunk, config.rollout, config.erasure, settings, grader)
+            finish(sample_chunk(writer, chunk, config.rollout, config.erasure, settings, grader))
             for chunk in chunks({"heldout": problems}, config.rollout, settings)
         ]
     return [sample for part in parts for sample in part]

@@ -11,13 +11,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from replication.outputs import GO_ON, writing
 
+Making = Generator[None, None, Iterable[str]]  # steps towards the lines of a chunk
 PAUSE = 0.2  # seconds between two looks at what the others do
 LARGE = ("token_ids", "text")  # what no metric reads
 
@@ -60,6 +61,45 @@ class Queue:
                     yield index
                     return
         yield None
+
+    def work(self, begin: Callable[[int], Making], most: int) -> Iterator[None]:
+        """Make chunks, `most` at a time and in turns. One is kept as soon as it is whole. Stops whenever one is, and
+        now and then; waits a little where others have all that are left.
+
+        Args:
+            begin: tells how a chunk is made, in steps of which each may let another chunk go on.
+            most: chunks at a time.
+        """
+        held: dict[int, tuple[ExitStack, Making]] = {}
+        look, stopped = True, time.monotonic()  # for a chunk that nobody has
+        try:
+            while True:
+                while look and len(held) < most:
+                    lock = ExitStack()
+                    index = lock.enter_context(self.take())
+                    look = index is not None
+                    if index is not None:
+                        held[index] = lock, begin(index)
+                    else:
+                        lock.close()
+                for index, (lock, making) in list(held.items()):
+                    try:
+                        next(making)
+                    except StopIteration as end:
+                        self.put(index, end.value)
+                        lock.close()
+                        del held[index]
+                        look = True
+                if not held and not look:
+                    time.sleep(PAUSE)
+                    look = True
+                if look or time.monotonic() - stopped > PAUSE:
+                    yield
+                    stopped = time.monotonic()
+        finally:
+            for lock, making in held.values():
+                making.close()
+                lock.close()
 
     @contextmanager
     def _lock(self, index: int) -> Iterator[bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -49,9 +49,11 @@ class Chunk:
 def chunks(
     benchmarks: Mapping[str, Sequence[Problem]], rollout: RolloutConfig, settings: EvaluateConfig
 ) -> list[Chunk]:
-    """The evaluation in the order it is run: problems for four times `rollout.max_rows` completions at a time, so that
-    little stands idle while the last ones finish."""
-    size = max(1, 4 * rollout.max_rows // settings.samples)
+    """The evaluation in the order it is run. Little is to stand idle while a chunk's last completions finish: the
+    embedded engine samples one chunk at a time, of four times `rollout.max_rows` completions; on others the next chunk
+    has begun by then."""
+    rows = rollout.max_rows * (4 if rollout.engine == "torch" else 1)
+    size = max(1, rows // settings.samples)
     return [
         Chunk(name, mode, problems[first : first + size])
         for name, problems in benchmarks.items()
@@ -80,8 +82,8 @@ def sample_chunk(
     erasure: ErasureConfig,
     settings: EvaluateConfig,
     grader: Grader,
-) -> list[Sample]:
-    """Sample and grade one chunk; a problem's samples stand together, in order.
+) -> Generator[None, None, list[Sample]]:
+    """Sample and grade one chunk, in steps; a problem's samples stand together, in order.
 
     A sample's random numbers are a function of (seed, benchmark, problem, sample): the modes start from the same ones.
     """
@@ -89,7 +91,7 @@ def sample_chunk(
     erases, _ = settings.sampling(chunk.mode)
     keys = [seed_for(settings.seed, "evaluate", chunk.benchmark, p.id, i) for p in problems for i in range(k)]
     how = sampling(rollout, settings, chunk.mode)
-    done = policy.roll_out(problems, keys, how, replace(erasure, fraction=1.0 if erases else 0.0))
+    done = yield from policy.rolling(problems, keys, how, replace(erasure, fraction=1.0 if erases else 0.0))
     texts = policy.texts(done)
     owner = [p for p in problems for _ in range(k)]
     golds = [p.final_answer for p in owner]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from replication.rollout.judge import Judge
 from replication.rollout.ledger import Ledger
 from replication.rollout.protocol import Engine, Watcher
 from replication.rollout.trace import Rollout
+
+T = TypeVar("T")
 
 
 def roll_out(
@@ -45,6 +48,32 @@ def roll_out(
         UserError: no prompt, an empty one, one too long for the model or with ids that it lacks, or what the engine
             refuses, as log-probabilities that are nan.
     """
+    return finish(rolling(engine, prompts, keys, rollout, erasure, eos_ids, pad_id, running, watcher))
+
+
+def finish(work: Generator[None, None, T]) -> T:
+    """Go through with what is done in steps, and return its result."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def rolling(
+    engine: Engine,
+    prompts: Sequence[Sequence[int]],
+    keys: Tensor,
+    rollout: RolloutConfig,
+    erasure: ErasureConfig,
+    eos_ids: Sequence[int],
+    pad_id: int,
+    running: Tensor | None = None,
+    watcher: Watcher | None = None,
+) -> Generator[None, None, Rollout]:
+    """`roll_out` in steps, each until some segments are whole, or the engine might do something else meanwhile: so
+    several rollouts share an engine."""
     check_settings(engine, rollout, erasure)
     check_prompts(engine, prompts, rollout)
     keys = keys.to(engine.device)
@@ -57,7 +86,7 @@ def roll_out(
         rows = slice(first * rollout.group_size, (first + together) * rollout.group_size)
         ledger = Ledger(prompts[first : first + together], keys[rows], rollout, fraction, pad_id)
         judge = Judge(ledger, erasure, running, watcher)
-        parts.append(write(engine, ledger, judge, rollout, eos_ids, watcher))
+        parts.append((yield from write(engine, ledger, judge, rollout, eos_ids, watcher)))
     return Rollout.concatenate(parts)  # copies, which can be trained on
 
 
@@ -69,7 +98,7 @@ def write(
     rollout: RolloutConfig,
     ends: Sequence[int],
     watcher: Watcher | None = None,
-) -> Rollout:
+) -> Generator[None, None, Rollout]:
     """Fill the ledger: ask for segments, write down what comes, and judge it, until every completion is done."""
     wanted = {"entropy", judge.erasure.uncertainty} - {"surprisal"}  # which the log-probabilities are
     measures = sorted(name for name in wanted if name in engine.measures)
@@ -78,10 +107,13 @@ def write(
         due = torch.arange(ledger.rows, device=engine.device)
         while not ledger.done.all():
             session.ask(due, *ledger.asking(due))
-            judged = judge.close(ledger.write(session.next()))
+            while (piece := session.next()) is None:
+                yield
+            judged = judge.close(ledger.write(piece))
             done = ledger.done[judged]
             session.drop(judged[done])
             due = judged[~done]
+            yield
     finally:
         counts = session.close()
     return ledger.rollout(*counts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from replication.data.template import prompt_ids
 from replication.errors import UserError
 from replication.loading import eos_ids
 from replication.rollout.builtin.decoder import TorchEngine
-from replication.rollout.engine import roll_out
+from replication.rollout.engine import finish, rolling
 from replication.rollout.engines import build_engine
 from replication.rollout.protocol import Engine
 from replication.rollout.trace import Rollout
@@ -68,9 +68,20 @@ class Policy:
         running: Tensor | None = None,
     ) -> Rollout:
         """A group of completions for every problem; as `engine.roll_out`, where `keys` are explained."""
+        return finish(self.rolling(problems, keys, rollout, erasure, running))
+
+    def rolling(
+        self,
+        problems: Sequence[Problem],
+        keys: Sequence[int],
+        rollout: RolloutConfig,
+        erasure: ErasureConfig,
+        running: Tensor | None = None,
+    ) -> Generator[None, None, Rollout]:
+        """The same in steps, as `engine.rolling`."""
         prompts = [prompt_ids(self.tokenizer, p.question, self.thinking, self.wording) for p in problems]
         pad = self.tokenizer.pad_token_id
-        return roll_out(self.engine, prompts, torch.tensor(keys), rollout, erasure, self.ends, pad, running)
+        return rolling(self.engine, prompts, torch.tensor(keys), rollout, erasure, self.ends, pad, running)
 
     def texts(self, done: Rollout) -> list[str]:
         """Each completion's text, without special tokens."""

@@ -61,8 +61,9 @@ class Session(Protocol):
             seed: [m] int64; a row's random numbers are a function of it and of the token's place.
         """
 
-    def next(self) -> Piece:
-        """Wait until some of the segments that were asked are whole."""
+    def next(self) -> Piece | None:
+        """Those of the segments that were asked that are whole; None where there are none yet, after some work or
+        waiting for them. An engine that has several sessions may work for another meanwhile."""
 
     def drop(self, rows: Tensor) -> None:
         """The rows [m] are finished: free what they hold."""

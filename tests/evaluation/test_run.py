@@ -12,6 +12,7 @@ from replication.evaluate import algorithm_and_seed
 from replication.evaluation.run import chunks, sample_chunk
 from replication.grading.pool import Grader
 from replication.policy import small_model, small_tokenizer
+from replication.rollout.engine import finish
 from replication.rollout.policy import Policy
 
 SIZE = PolicyConfig(hidden_size=32, layers=2, heads=4, kv_heads=2, ffn_size=48)
@@ -28,7 +29,7 @@ def sampled():
         def sample(rollout, settings):
             erasure = ErasureConfig()
             parts = chunks({"heldout": PROBLEMS}, rollout, settings)
-            return [s for part in parts for s in sample_chunk(policy, part, rollout, erasure, settings, grader)]
+            return [s for part in parts for s in finish(sample_chunk(policy, part, rollout, erasure, settings, grader))]
 
         yield sample
 

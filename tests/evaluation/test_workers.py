@@ -14,6 +14,7 @@ from commands import PARAMS, ROOT, command
 
 from replication.config import PolicyConfig, TrainerConfig
 from replication.errors import UserError
+from replication.evaluation.queue import Queue
 from replication.evaluation.workers import helpers_wanted
 from replication.policy import save_policy, small_model, small_tokenizer
 
@@ -130,3 +131,30 @@ def test_what_a_launcher_must_start_is_refused(monkeypatch):
         helpers_wanted(TrainerConfig(nodes=2, strategy="ddp"))
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert helpers_wanted(TrainerConfig(devices=2, nodes=1, strategy="ddp")) == 0
+
+
+def test_chunks_are_made_in_turns_and_each_is_kept_when_it_is_whole(tmp_path):
+    """The second is whole before the first; what is begun is given up where the work ends."""
+    queue, seen, ended = Queue(tmp_path, 4), [], []
+
+    def making(index):
+        try:
+            for step in range([5, 2, 2, 10**9][index]):
+                if index < 3:
+                    seen.append((index, step))
+                yield
+            return [f'{{"index": {index}}}\n']
+        finally:
+            ended.append(index)
+
+    work = queue.work(making, 2)
+    while len(queue.done()) < 3:
+        next(work)
+    assert [index for index, _ in seen[:5]] == [0, 1, 0, 1, 0] and ended == [1, 0, 2]
+    next(work)  # the last one is begun
+    with queue.take() as other:
+        assert other is None
+    work.close()
+    assert ended == [1, 0, 2, 3] and queue.done() == [0, 1, 2]
+    with queue.take() as other:
+        assert other == 3

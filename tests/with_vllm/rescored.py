@@ -19,7 +19,7 @@ class Rescored:
 
     def next(self):
         piece = self.inner.next()
-        for i, row in enumerate(piece.rows.tolist()):
+        for i, row in enumerate(piece.rows.tolist() if piece else ()):
             size = int(piece.size[i])
             text = torch.tensor(self.inner.text[row])[None]
             logits = self.model(input_ids=text, use_cache=False).logits[0, -size - 1 : -1].float()

@@ -24,7 +24,7 @@ from replication.config import ErasureConfig, RolloutConfig
 from replication.errors import UserError
 from replication.rollout.agreement import check_engine
 from replication.rollout.builtin.decoder import TorchEngine
-from replication.rollout.engine import roll_out
+from replication.rollout.engine import finish, roll_out, rolling
 from replication.rollout.vllm import engine as vllm_engine
 from replication.rollout.vllm import weights
 from replication.rollout.vllm.engine import VLLMEngine
@@ -295,6 +295,57 @@ def test_rows_that_are_interrupted_and_read_again_in_parts(model, monkeypatch):
     assert len(seen) > 5, "nothing was interrupted"
     assert max(apart(model, done, 0.8)) < 1e-4
     assert done.erasures.sum() > 0
+
+
+def test_two_rollouts_in_turns_are_what_each_is_alone(model, engine):
+    """At two temperatures; and one that is given up leaves the other as it is."""
+    cool = replace(ROLLOUT, temperature=0.5)
+    alone = [sample(engine), sample(engine, cool)]
+
+    def begun(rollout):
+        return rolling(engine, PROMPTS, KEYS, rollout, ERASED, (1,), 0)
+
+    both, done, turns = {0: begun(ROLLOUT), 1: begun(cool)}, {}, 0
+    while both:
+        for i, steps in list(both.items()):
+            try:
+                next(steps)
+                turns += len(both) == 2
+            except StopIteration as end:
+                done[i] = end.value
+                del both[i]
+    assert turns > 10
+    for i in range(2):
+        assert torch.equal(done[i].tokens, alone[i].tokens) and torch.equal(done[i].erasures, alone[i].erasures)
+        torch.testing.assert_close(done[i].logp, alone[i].logp, atol=1e-5, rtol=0)
+    given_up, kept = begun(cool), begun(ROLLOUT)
+    for steps in (given_up, kept, given_up, kept):
+        next(steps)
+    given_up.close()
+    again = finish(kept)
+    assert torch.equal(again.tokens, alone[0].tokens) and not engine.asked and not engine.measuring.found
+
+
+def test_rows_that_are_begun_go_on_before_others(model):
+    """Eight rows fit: the first ones are through before the last ones begin."""
+    one = VLLMEngine(model, longest=128, rows=8)
+    ended, begun_at, steps = {}, {}, []
+
+    class Watch:
+        def sampled(self, rows, tokens):
+            steps.append(1)
+            for row in rows.tolist():
+                begun_at.setdefault(row, len(steps))
+                ended[row] = len(steps)
+
+        def accepted(self, rows):
+            pass
+
+    try:
+        roll_out(one, PROMPTS, KEYS, ROLLOUT, PLAIN, (), 0, watcher=Watch())
+    finally:
+        one.close()
+    assert len(ended) == 32 and max(ended[row] for row in range(8)) < min(begun_at[row] for row in range(24, 32))
 
 
 @pytest.mark.parametrize("change", [{"temperature": 0.005}, {"cool_temperature": 2.5, "cool_fraction": 0.5}])

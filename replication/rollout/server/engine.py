@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from replication.rollout.protocol import Counts, Piece, Watcher
 from replication.rollout.server.client import TRIES, Gone, Line, Server
 from replication.rollout.server.probe import PLAIN, Found, choice_of, look
 
+PATIENCE = 0.02  # seconds until another session of the same process has its turn
 NOTHING = -9999.0  # what vLLM writes for the logarithm of 0, which JSON does not have
 
 
@@ -150,10 +151,13 @@ class ServerSession:
             self.waiting += 1
             self.threads.submit(self._segment, row, body).add_done_callback(self.whole.put)
 
-    def next(self) -> Piece:
+    def next(self) -> Piece | None:
         if not self.waiting:
             raise RuntimeError("no segment was asked for")
-        done = [self.whole.get()]
+        try:
+            done = [self.whole.get(timeout=PATIENCE)]
+        except Empty:
+            return None
         while not self.whole.empty():
             done.append(self.whole.get())
         segments = [future.result() for future in done]

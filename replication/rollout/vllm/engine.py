@@ -29,6 +29,8 @@ from replication.rollout.vllm.libraries import RandomNumbers, load_vllm, threads
 from replication.rollout.vllm.weights import push
 
 BLOCK = 32  # tokens of a block of the cache on a CPU, which takes multiples of 32; on a GPU vLLM's own, 16
+Finished = tuple[Any, list[float], dict[str, list[float]]]  # a request, its tokens' log-probabilities and measures
+MANY = 10**9  # more than the rows of a rollout
 MEMORY = 2**30  # bytes of keys and values on a CPU, at most
 
 
@@ -55,6 +57,8 @@ class VLLMEngine:
         self.llm: Any = None
         self.random = RandomNumbers()
         self.asleep = False
+        self.asked: dict[str, VLLMSession] = {}  # request -> whose it is
+        self.opened = self.numbered = self.passes = 0  # sessions, requests, and passes so far
 
     @property
     def device(self) -> torch.device:
@@ -112,6 +116,17 @@ class VLLMEngine:
             self.sync()
         return VLLMSession(self, prompts, rollout, ends, measures, watcher)
 
+    def step(self) -> None:
+        """One pass; what is whole after it goes to those who asked for it."""
+        with self.random.own():
+            for request in self.llm.llm_engine.step():
+                if request.finished:
+                    name, out = request.request_id, request.outputs[0]
+                    if out.finish_reason not in ("stop", "length") or not out.token_ids:
+                        raise RuntimeError(f"a request ended before its segment's end: {out.finish_reason}")
+                    self.asked.pop(name).whole.append((request, *self.measuring.take(name, out.token_ids)))
+        self.passes += 1
+
     def _start(self) -> None:
         if self.longest > self.reads:
             raise UserError(
@@ -145,6 +160,7 @@ class VLLMEngine:
                 max_num_seqs=self.rows,
                 max_num_batched_tokens=self.at_once,
                 enable_prefix_caching=True,
+                scheduling_policy="priority",
                 async_scheduling=False,  # a step's logits then belong to the tokens that it returns
                 logits_processors=[Measuring],
                 disable_log_stats=True,
@@ -174,7 +190,11 @@ def saying(model: Any) -> AbstractContextManager[None]:
 
 
 class VLLMSession:
-    """A `Session`: the requests of one rollout."""
+    """A `Session`: the requests of one rollout.
+
+    Earlier rollouts come first, and in each its earlier rows. So where vLLM has no room for all, rows that are begun go
+    on before others, while their prefixes are still in the cache.
+    """
 
     def __init__(
         self,
@@ -193,10 +213,13 @@ class VLLMSession:
         self.prompt_size = [len(prompt) for prompt in prompts for _ in range(g)]
         first_cool = g - int(rollout.cool_fraction * g + 0.5)
         self.cool = [row % g >= first_cool for row in range(len(self.text))]
-        self.passes = self.sampled = 0
+        self.sampled, self.before = 0, engine.passes
         self.asked: dict[str, int] = {}  # request -> row
-        self.number = 0  # of requests so far
-        self.measuring.begin(rollout.temperature, measures)
+        self.whole: list[Finished] = []
+        self.begun = False
+        self.priority = engine.opened * MANY
+        engine.opened += 1
+        self.measures = list(measures)
 
     def ask(self, rows: Tensor, kept: Tensor, seed: Tensor) -> None:
         with saying(self.owner.model):
@@ -206,39 +229,39 @@ class VLLMSession:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        settings = self.rollout
-        if self.number == 0:  # what seeds of requests do not decide is a function of the first row's
-            with self.owner.random.own():
+        settings, engine = self.rollout, self.owner
+        if not self.begun:  # what seeds of requests do not decide is a function of the first row's
+            self.begun = True
+            with engine.random.own():
                 torch.manual_seed(int(seed[0]) % 2**63)
         for row, size, number in zip(rows.tolist(), kept.tolist(), seed.tolist(), strict=True):
             text = self.text[row] = self.text[row][: self.prompt_size[row] + size]
-            name = f"{row}-{self.number}"
-            self.number += 1
+            name = f"{row}-{engine.numbered}"
+            engine.numbered += 1
             temperature = settings.cool_temperature if self.cool[row] else settings.temperature
             params = SamplingParams(
                 temperature=temperature,
                 top_k=settings.top_k,
                 top_p=settings.top_p,
                 max_tokens=settings.segment_tokens,
-                seed=number % 2**63 if self.owner.reproducible else None,
+                seed=number % 2**63 if engine.reproducible else None,
                 stop_token_ids=self.ends,
                 ignore_eos=True,
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
-                extra_args={"name": name, "temperature": temperature},
+                extra_args={"name": name, "factor": temperature / settings.temperature},
             )
-            self.core.add_request(name, {"prompt_token_ids": list(text)}, params)
-            self.asked[name] = row
+            self.core.add_request(name, {"prompt_token_ids": list(text)}, params, priority=self.priority + row)
+            self.asked[name], engine.asked[name] = row, self
 
-    def next(self) -> Piece:
-        finished: list[Any] = []
-        with self.owner.random.own(), saying(self.owner.model):
-            while not finished:
-                if not self.asked:
-                    raise RuntimeError("no segment was asked for")
-                finished = [out for out in self.core.step() if out.finished]
-                self.passes += 1
-            return self._piece(finished)
+    def next(self) -> Piece | None:
+        with saying(self.owner.model):
+            if not self.asked:
+                raise RuntimeError("no segment was asked for")
+            if not self.whole:
+                self.owner.step()
+            finished, self.whole = self.whole, []
+            return self._piece(finished) if finished else None
 
     def drop(self, rows: Tensor) -> None:
         pass  # nothing is held of a row that is not asked
@@ -246,17 +269,18 @@ class VLLMSession:
     def close(self) -> Counts:
         if self.asked:
             self.core.abort_request(list(self.asked))
-            self.asked.clear()
-        return Counts(self.passes, self.sampled)
+        for name in self.asked:
+            self.owner.asked.pop(name, None)
+            self.measuring.forget(name)
+        self.asked.clear()
+        return Counts(self.owner.passes - self.before, self.sampled)
 
-    def _piece(self, finished: Sequence[Any]) -> Piece:
+    def _piece(self, finished: Sequence[Finished]) -> Piece:
         segments = []
-        for request in finished:
-            out = request.outputs[0]
-            ids, row = list(out.token_ids), self.asked.pop(request.request_id)
-            if out.finish_reason not in ("stop", "length") or not ids:
-                raise UserError(f"vLLM ended a request before its segment's end ({out.finish_reason}): run it again")
-            segments.append(Segment(row, ids, *self.measuring.take(request.request_id, ids), ids[-1] in self.ends))
+        for request, logp, measured in finished:
+            ids, row = list(request.outputs[0].token_ids), self.asked.pop(request.request_id)
+            wanted = {name: measured[name] for name in self.measures}
+            segments.append(Segment(row, ids, logp, wanted, ids[-1] in self.ends))
             self.text[row] += ids
             self.sampled += len(ids)
         tell(self.watcher, segments)

@@ -18,6 +18,9 @@ from replication.rollout.uncertainty import MEASURES
 class Measuring(LogitsProcessor):
     """Sees the logits of each step after the temperature, and changes nothing.
 
+    A request's `extra_args` have its `name`, and the `factor` by which its own temperature exceeds the one at which its
+    log-probabilities are wanted.
+
     The token that a row samples from a step's logits is known in the next step, or when its request ends; until then
     the distribution is kept. Where vLLM has interrupted a request, it reads its text again, in parts perhaps: a step of
     that samples nothing, and its logits count for nothing.
@@ -28,12 +31,7 @@ class Measuring(LogitsProcessor):
 
     def __init__(self, config: Any, device: torch.device, is_pin_memory: bool):
         Measuring.made = self
-        self.rows: dict[int, tuple[str, float, list[int]]] = {}  # row -> request, its temperature, its tokens so far
-        self.begin(1.0, [])
-
-    def begin(self, temperature: float, names: Sequence[str]) -> None:
-        """A new rollout: log-probabilities are wanted at this temperature."""
-        self.temperature, self.names = temperature, list(names)
+        self.rows: dict[int, tuple[str, float, list[int]]] = {}  # row -> request, its factor, its tokens so far
         self.found: dict[str, list[list[float]]] = {}  # request -> of each token, log-probability and measures
         self.logp: Tensor | None = None  # [b, V] of the last step
         self.place: dict[str, int] = {}  # request -> its row there
@@ -50,7 +48,7 @@ class Measuring(LogitsProcessor):
             self.rows.pop(row, None)
         for row, params, _, tokens in update.added:
             about = params.extra_args or {}
-            self.rows[row] = str(about.get("name")), float(about.get("temperature", 1.0)), tokens
+            self.rows[row] = str(about.get("name")), float(about.get("factor", 1.0)), tokens
         for source, to, way in update.moved:
             moved, there = self.rows.pop(source, None), self.rows.pop(to, None)
             if moved is not None:
@@ -60,7 +58,7 @@ class Measuring(LogitsProcessor):
 
     def apply(self, logits: Tensor) -> Tensor:
         scored = logits.float()
-        factors = [self.rows[row][1] / self.temperature if row in self.rows else 1.0 for row in range(len(logits))]
+        factors = [self.rows[row][1] if row in self.rows else 1.0 for row in range(len(logits))]
         if any(factor != 1.0 for factor in factors):
             scored = scored * torch.tensor(factors, device=logits.device)[:, None]
         self.logp = torch.log_softmax(scored, -1)
@@ -68,13 +66,19 @@ class Measuring(LogitsProcessor):
         return logits
 
     def take(self, name: str, ids: Sequence[int]) -> tuple[list[float], dict[str, list[float]]]:
-        """Log-probabilities of a finished request's tokens, and its measures by name; they are forgotten here."""
+        """Log-probabilities of a request's tokens that the last step has finished, and its measures by name; they are
+        forgotten here."""
         self._settle([(name, ids[-1])])
         found = self.found.pop(name)
         if len(found) != len(ids):
             raise RuntimeError(f"{len(found)} distributions were seen of {len(ids)} tokens")
         logp, *measured = (list(values) for values in zip(*found, strict=True))
-        return logp, dict(zip(self.names, measured, strict=True))
+        return logp, dict(zip(MEASURES, measured, strict=True))
+
+    def forget(self, name: str) -> None:
+        """A request was given up."""
+        self.found.pop(name, None)
+        self.place.pop(name, None)
 
     def _settle(self, sampled: Sequence[tuple[str, int]]) -> None:
         """Note what the last step's distributions say of the tokens that were sampled from them."""
@@ -83,6 +87,6 @@ class Measuring(LogitsProcessor):
         rows = torch.tensor([self.place.pop(name) for name, _ in sampled], device=self.logp.device)
         tokens = torch.tensor([token for _, token in sampled], device=self.logp.device)
         logp = self.logp[rows]
-        values = [logp.gather(1, tokens[:, None]).squeeze(1), *(MEASURES[name](logp, tokens) for name in self.names)]
+        values = [logp.gather(1, tokens[:, None]).squeeze(1), *(measure(logp, tokens) for measure in MEASURES.values())]
         for (name, _), found in zip(sampled, torch.stack(values, 1).tolist(), strict=True):
             self.found.setdefault(name, []).append(found)
