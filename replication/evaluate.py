@@ -276,7 +276,7 @@ def plan(run: Run) -> None:
     found = findings(config, sizes, run.model)
     unit = "GPU" if config.trainer.gpu_gib else "process"
     print(json.dumps(found, indent=2) if run.options["json"] else page(found, unit))
-    if sum(found["memory"].values()) > found["available"]:
+    if not found["fits"]:
         sys.exit(1)
 
 

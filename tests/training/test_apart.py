@@ -212,7 +212,9 @@ def test_a_run_goes_on_where_some_log_probabilities_are_lost(quick_fit, monkeypa
 
 def test_a_step_that_lost_them_all_stops_before_it_trains_on_nothing(quick_fit, monkeypatch, tmp_path):
     losing(monkeypatch, slice(None))
-    where = r"^step 1: (\d+) of \1 sampled tokens have a log-probability that is nan or infinite, more than 50%: .*--fresh"
+    where = (
+        r"^step 1: (\d+) of \1 sampled tokens have a log-probability that is nan or infinite, more than 50%: .*--fresh"
+    )
     with pytest.raises(UserError, match=where):
         quick_fit("--out=out", "--objective.correction=mask")
     assert not (tmp_path / "out").exists() and not list((tmp_path / ".scratch").rglob("*.ckpt"))
