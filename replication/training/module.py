@@ -77,9 +77,10 @@ class E3RLModule(L.LightningModule):
         with whole_weights(self.trainer.strategy):
             rollout, correct = self.sampler.step(step, slots, indices, self.running)  # verdicts are [P, G]
             seqs = sequences(rollout, self.tokenizer.pad_token_id, attempts=self.config.credit.negatives)
-            dropped = (seqs.token_mask & ~seqs.known).sum()
-            self.metrics.add_total("dropped_logp", float(dropped))
-            check_known(*self.added(dropped, seqs.token_mask.sum()), step + 1)
+            lost = (seqs.token_mask & ~seqs.known).sum()
+            self.metrics.add_total("dropped_logp", float(lost))
+            dropped, scored = self.added(lost, seqs.token_mask.sum())
+            check_known(dropped, scored, step + 1)
             advantage = self.credit(rollout, seqs, correct)  # [r, T]
             reference, before = self.reference_logp(seqs), self.trainer_logp(seqs)
         if self.trainer.loggers and self.global_rank == 0 and step % self.config.train.checkpoint_every == 0:
