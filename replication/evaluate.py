@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from replication.cli import Run, check_start, data_of, load_run
 from replication.config.profiles import PROFILES
-from replication.depends import EVALUATION, HANDED_ON, code_of, digest_of, files_of
+from replication.depends import EVALUATION, HANDED_ON, code_of, digest_of, engine_version, files_of
 from replication.errors import UserError, run_command
 from replication.launch import global_rank, launch_id, world_size
 from replication.outputs import check_output, locked, output_folder, run_folder, write_whole
@@ -88,9 +88,11 @@ def out_of(run: Run) -> Path:
 
 
 def fingerprint(run: Run, path: str, revision: str | None, benchmarks: dict[str, Any]) -> str:
-    """Hash of all that the samples depend on but the code: settings, problems, weights."""
+    """Hash of all that the samples depend on but the code: settings, problems, weights, vLLM's version."""
     digest = hashlib.sha256(run.config.fingerprint(*SECTIONS).encode())
     digest.update(repr((path, revision, benchmarks, digest_of(files_of(path)))).encode())
+    if versions := engine_version(run.config.rollout.engine):
+        digest.update(repr(versions).encode())
     return digest.hexdigest()[:12]
 
 
@@ -271,7 +273,7 @@ def plan(run: Run) -> None:
     found = findings(config, sizes, run.model)
     unit = "GPU" if config.trainer.gpu_gib else "process"
     print(json.dumps(found, indent=2) if run.options["json"] else page(found, unit))
-    if sum(found["memory"].values()) > found["available"]:
+    if not found["fits"]:
         sys.exit(1)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from replication.cli import Run, check_start, data_of, load_run
-from replication.depends import TRAINING, code_of, files_of
+from replication.depends import TRAINING, code_of, engine_version, files_of
 from replication.errors import UserError, require, run_command
 from replication.launch import global_rank, local_rank
 from replication.outputs import EXPORT_MARK, check_output, locked, run_folder
@@ -70,6 +70,7 @@ def identity_of(run: Run, base: str, data: Path) -> dict[str, Any]:
 
     about = {"algorithm": run.algorithm, "seed": run.options["seed"], "base": base}
     about |= {"torch": torch.__version__, "transformers": transformers.__version__}
+    about |= engine_version(run.config.rollout.engine)
     problems = [
         data / "train.jsonl",
         *(sorted(data.glob("benchmarks/*.jsonl")) if run.config.train.validate_every else []),

@@ -111,6 +111,10 @@ def test_no_two_models_share_a_name(params, tmp_path, monkeypatch):
         (["--evaluate.samples", "10001"], ["evaluate.samples = 10001", "at most 10,000"]),
         (["--grading.workers", "1.5"], ["grading.workers", "1.5"]),
         (["--grading.memory_gib", "1e300"], ["grading.memory_gib = 1e+300", "at most 1,000,000"]),
+        (
+            ["--rollout.lanes", "8", "--rollout.engine", "vllm"],
+            ["rollout.lanes = 8 is not possible with rollout.engine vllm"],
+        ),
         (["--rollout.max_rows", "3"], ["rollout.max_rows = 3", "rollout.group_size"]),
     ],
 )

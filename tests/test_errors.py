@@ -90,6 +90,7 @@ def test_a_folder_in_place_of_a_file_and_a_file_in_place_of_a_folder(ended, tmp_
 def test_too_little_memory_is_one_line(ended, error):
     code, line = ended(raising(error))
     assert code == 2 and line.startswith("error: out of memory: lower rollout.max_rows") and line.count("\n") == 1
+    assert "rollout.gpu_share" in line  # vLLM's memory, which max_rows does not bound
 
 
 def test_a_package_of_an_extra_is_named_with_it(ended):

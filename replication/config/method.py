@@ -39,8 +39,8 @@ class RolloutConfig:
     max_rows: int = 256
     """Completions in flight at once: bounds the KV cache"""
     lanes: int = 0
-    """Completions decoded in one forward pass, at most; 0 is max_rows. With fewer lanes than rows a pass stays full
-    while others wait for their group"""
+    """With torch: completions decoded in one forward pass, at most; 0 is max_rows. With fewer lanes than rows a pass
+    stays full while others wait for their group"""
     top_k: int = 0
     """Draw from the k likeliest tokens only; 0 is all. For decoding, not for training; log-probabilities and
     uncertainties stay those of the whole distribution"""
@@ -57,6 +57,8 @@ class RolloutConfig:
         require(0 <= self.cool_fraction <= 1, "rollout.cool_fraction", self.cool_fraction, "between 0 and 1")
         require(self.max_rows >= self.group_size, "rollout.max_rows", self.max_rows, "at least rollout.group_size")
         require(0 < self.top_p <= 1, "rollout.top_p", self.top_p, "above 0 and at most 1")
+        lanes = not self.lanes or self.engine == "torch"
+        require(lanes, "rollout.lanes", self.lanes, f"possible with rollout.engine {self.engine}")
         if self.engine == "server" and not self.server:
             raise UserError("rollout.engine = server needs its address: give --rollout.server http://host:port")
         for address in self.addresses:

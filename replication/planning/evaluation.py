@@ -75,6 +75,7 @@ def findings(config: Config, sizes: Mapping[str, int], model: str) -> dict[str, 
         sampled[part.mode] += seconds.sampled_tokens(p)
     longest = plans[max(pace, key=lambda key: pace[key])]
     asked = config.trainer.devices * config.trainer.nodes
+    held, room, lack = memory(longest), available(longest, machine_memory()), vllm.lack(longest)
     return {
         "model": model,
         "benchmarks": dict(sizes),
@@ -82,8 +83,10 @@ def findings(config: Config, sizes: Mapping[str, int], model: str) -> dict[str, 
         "completions": sum(sizes.values()) * config.evaluate.samples * len(config.evaluate.modes),
         "kept": kept,
         "sampled": {mode: int(count) for mode, count in sampled.items()},
-        "memory": memory(longest),
-        "available": available(longest, machine_memory()),
+        "memory": held,
+        "available": room,
+        "fits": sum(held.values()) <= room and not lack,
+        "lack": lack,
         "seconds": {str(n): makespan(times, n) for n in sorted({*DEVICES, asked})},
         "assumptions": assumptions(longest, len(parts)),
     }
@@ -102,7 +105,7 @@ def assumptions(p: Plan, parts: int) -> list[str]:
 def page(found: Mapping[str, Any], unit: str) -> str:
     """The findings as text."""
     modes, held = found["kept"], sum(found["memory"].values())
-    word = "fits" if held <= found["available"] else "DOES NOT FIT"
+    word = "fits" if found["fits"] else "DOES NOT FIT"
     lines = [
         f"{found['model']}: {len(found['benchmarks'])} benchmarks, {sum(found['benchmarks'].values()):,} problems x "
         f"{found['samples']} samples x {len(modes)} modes: {found['completions']:,} completions",
@@ -110,6 +113,7 @@ def page(found: Mapping[str, Any], unit: str) -> str:
         f"{word}: {size(held)} of {size(found['available'])} of each {unit} ("
         + ", ".join(f"{part} {size(count)}" for part, count in found["memory"].items())
         + ")",
+        *([found["lack"]] if found["lack"] else []),
         *(f"time on {n} {unit}{'s' if n != '1' else ''}: {seconds.duration(s)}" for n, s in found["seconds"].items()),
         "",
         "assumed:",

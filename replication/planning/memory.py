@@ -203,5 +203,5 @@ def available(p: Plan, machine: int) -> int:
 
 
 def fits(p: Plan, machine: int) -> bool:
-    """Whether the largest phase fits; `machine` is this machine's memory in bytes."""
-    return peak(p) <= available(p, machine)
+    """Whether the largest phase fits, and a row into vLLM; `machine` is this machine's memory in bytes."""
+    return peak(p) <= available(p, machine) and not vllm.lack(p)

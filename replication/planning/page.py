@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from replication.config import Config, PolicyConfig
-from replication.planning import seconds
+from replication.planning import seconds, vllm
 from replication.planning.memory import Memory, available, fits, host_memory, memory, peak
 from replication.planning.plan import PROMPT, SMALL_PROMPT, Plan
 from replication.planning.remedies import remedies, roomiest
@@ -52,6 +52,7 @@ def findings(p: Plan, model: str) -> dict[str, Any]:
         "available": available(p, machine),
         "machine": host_memory(p),
         "fits": ok,
+        "lack": vllm.lack(p),
         "roomiest_max_rows": roomiest(p, machine),
         "remedies": [] if ok else remedies(p, machine, lambda rank: adapters_of(p.config.policy, rank)),
         "tokens": {
@@ -123,6 +124,8 @@ def page(found: dict[str, Any], p: Plan) -> str:
         + f": {size(found['peak'])} of {size(found['available'])} at the most"
         + (f"; {size(found['machine'])} of each machine's own memory" if found["machine"] else ""),
     ]
+    if found["lack"]:
+        lines.append(found["lack"])
     if found["fits"]:
         if found["roomiest_max_rows"] > c.rollout.max_rows:
             lines.append(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from replication.errors import UserError
+from replication.planning import vllm
 from replication.planning.memory import fits
 from replication.planning.plan import Plan
 from replication.training.machine import check_settings
@@ -57,11 +58,15 @@ def knobs(p: Plan) -> list[list[Change]]:
         offloads.append({"trainer.offload": "optimizer"})
     if t.gpu_gib and t.offload != "parameters":
         offloads.append({"trainer.offload": "parameters"})
+    rows: list[Change] = [{"rollout.max_rows": n} for n in halves(p.slots, c.rollout.group_size)]
+    if vllm.is_used(p):  # whose memory is its share, however many rows wait for it
+        shares = sorted((n / 10 for n in range(1, 10)), key=lambda share: abs(share - c.rollout.gpu_share))
+        rows = [{"rollout.gpu_share": share} for share in shares if share != c.rollout.gpu_share and t.gpu_gib]
     processes = [n for n in (2, 4, 8) if n > t.devices]
     return [
         [{"train.micro_rows": n} for n in halves(p.micro, 1)],
         [] if t.gradient_checkpointing else [{"trainer.gradient_checkpointing": True}],
-        [{"rollout.max_rows": n} for n in halves(p.slots, c.rollout.group_size)],
+        rows,
         stages,
         offloads,
         [] if c.policy.lora_rank else [{"policy.lora_rank": LORA_RANK}],
@@ -94,10 +99,12 @@ def remedies(p: Plan, machine: int, adapters: Callable[[int], int], most: int = 
 
 
 def roomiest(p: Plan, machine: int) -> int:
-    """The most rows in flight, in whole groups, that fit and that a process has: more decode faster."""
+    """The most rows in flight, in whole groups, that fit and that a process has: more decode faster. On vLLM those that
+    it can decode together."""
     best = 0
     for groups in range(1, p.groups + 1):
         rollout = dataclasses.replace(p.config.rollout, max_rows=groups * p.config.rollout.group_size)
-        if fits(replace(p, config=replace(p.config, rollout=rollout)), machine):
+        other = replace(p, config=replace(p.config, rollout=rollout))
+        if fits(other, machine) and not (vllm.is_used(p) and vllm.rows_at_once(other) < other.in_flight):
             best = rollout.max_rows
     return best

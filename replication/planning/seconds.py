@@ -15,7 +15,9 @@ def step_seconds(p: Plan, sampled: float, passes: float) -> dict[str, float]:
     """Of a step's rollout, so many tokens sampled in so many passes, and of its training; on a CPU timed now."""
     pace = gpu_pace(p, sampled / passes) if p.config.trainer.gpu_gib else cpu.pace(p)
     rollout = p.groups * pace.prompt + passes * pace.decoding
-    return {"rollout": rollout + (vllm.push(p) if vllm.is_used(p) else 0), "training": pace.training}
+    if vllm.is_used(p):
+        rollout += vllm.recomputed(p) / p.prompt * pace.prompt + vllm.push(p)
+    return {"rollout": rollout, "training": pace.training}
 
 
 def kept_tokens(p: Plan) -> int:
@@ -81,6 +83,13 @@ def assumptions(p: Plan, timed: bool) -> list[str]:
         ),
     ]
     if vllm.is_used(p):
+        if tokens := vllm.resent(p):
+            cached = 1 - vllm.recomputed(p) / tokens
+            lines.append(
+                f"with each segment all before it is sent again, {tokens:,.0f} tokens: {cached:.0%} come from vLLM's "
+                f"cache, which has room for {vllm.remembered(p):.0%} of what the rows have written on average; the "
+                "others are computed again"
+            )
         lines.append(
             f"vLLM keeps {vllm.asleep(p) / 2**30:.1f} GiB while the policy is trained; new weights take "
             f"{vllm.push(p):.1f} s"

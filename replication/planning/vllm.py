@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from replication.planning.plan import Plan
-from replication.rollout.vllm.engine import MEMORY
+from replication.rollout.vllm.engine import BLOCK, MEMORY
 
 WORKSPACE = 2 * 2**30  # bytes beside weights and cache: activations of a prefill, CUDA graphs
 AWAKE = 2**30  # bytes of it that stay while it sleeps: the graphs
 BANDWIDTH_SHARE = 0.6  # of a GPU's memory bandwidth while decoding; 0.53 to 0.70 was reported of Qwen3-8B
+PAGE = 16  # tokens of a page of the cache on a GPU
 PUSHING = 10e9  # bytes a second of weights into the engine; others report 6 to 20 of a 14B model
 
 
@@ -43,6 +44,52 @@ def token(p: Plan) -> int:
 def rows_at_once(p: Plan) -> float:
     """Rows that decode together: those in flight, as far as there is room for rows that are half written."""
     return max(1.0, min(p.in_flight, cache(p) / (token(p) * (p.prompt + p.longest / 2))))
+
+
+def row(p: Plan) -> int:
+    """Bytes of the longest row's keys and values."""
+    return token(p) * (p.prompt + p.longest)
+
+
+def lack(p: Plan) -> str:
+    """What vLLM would not start without, if that is so: room for one row. Empty where it has it, or is not used."""
+    if not is_used(p) or cache(p) >= row(p):
+        return ""
+    advice = "raise rollout.gpu_share" if p.config.trainer.gpu_gib else "take fewer or shorter segments"
+    gib = 2**30
+    return (
+        f"vLLM has no room for one row: {cache(p) / gib:.1f} GiB of its {held(p) / gib:.1f} GiB are left for keys and "
+        f"values, of which the longest row takes {row(p) / gib:.1f} GiB: {advice}"
+    )
+
+
+def sent(p: Plan) -> list[tuple[float, int]]:
+    """What is sent again with each segment, all that stands before it: how often a row does so, and tokens. The first
+    attempt at the first segment is not among them: that is a prompt."""
+    size = p.config.rollout.segment_tokens
+    return [(p.erasures + (n > 0), p.prompt + n * size) for n in range(p.config.rollout.segments)]
+
+
+def resent(p: Plan) -> float:
+    """Tokens that a process sends again in a step: rows x (erasures x prompt + (1 + erasures) x the sum over the later
+    segments n of prompt + n L)."""
+    return p.rows * sum(often * tokens for often, tokens in sent(p))
+
+
+def remembered(p: Plan) -> float:
+    """Share of what the rows have written, on average to the half, that the cache has room for. What is sent again is
+    taken to be there with this probability. [O]: when memory was made short on a CPU, the share of such tokens that
+    came from the cache fell from 0.75 to 0.22; on a GPU nothing was measured."""
+    alive = p.in_flight if p.config.erasure.baseline == "batch" else p.rows  # all are asked for, max_rows run
+    return min(1.0, cache(p) / (token(p) * alive * (p.prompt + p.longest / 2)))
+
+
+def recomputed(p: Plan) -> float:
+    """Of those that are sent again, tokens that vLLM computes again: what it no longer remembers, and behind the last
+    whole page, at least one."""
+    page = PAGE if p.config.trainer.gpu_gib else BLOCK
+    pages = p.rows * sum(often * ((tokens - 1) // page * page) for often, tokens in sent(p))
+    return resent(p) - remembered(p) * pages
 
 
 def decoding_pass(p: Plan, rows: float, bandwidth: float) -> float:

@@ -78,10 +78,8 @@ class Ledger:
         return rows
 
     def uncertainty(self, measure: str, rows: Tensor) -> Tensor:
-        """[r, T] H_t of the rows' tokens by the name of `uncertainty.MEASURES`, in nats; 0 where it is not finite, so
-        that a segment with such a token is judged by the others."""
-        h = -self.logp[rows] if measure == "surprisal" else self.measured[measure][rows]
-        return h.nan_to_num(0.0, 0.0, 0.0)
+        """[r, T] H_t of the rows' tokens by the name of `uncertainty.MEASURES`, in nats."""
+        return -self.logp[rows] if measure == "surprisal" else self.measured[measure][rows]
 
     def roll_back(self, rows: Tensor, theta: Tensor) -> None:
         """Take the current segments of the rows [r] back, and keep a record of each."""

@@ -67,7 +67,8 @@ def segment_uncertainty(
     has no rise.
 
     Args:
-        h: [R, T] token uncertainties of the completions from their start, in nats; what lies after `end` is ignored.
+        h: [R, T] token uncertainties of the completions from their start, in nats; what lies after `end` is ignored,
+            and what is not finite is 0, so that a segment with such a token is judged by the others.
         start, end: [R] the segment is the tokens start <= t < end; it has at least one.
         window: w, in tokens.
         w_base, w_max, w_rise: the weights.
@@ -75,6 +76,7 @@ def segment_uncertainty(
     Returns:
         [R] segment uncertainties, in nats.
     """
+    h = h.nan_to_num(0.0, 0.0, 0.0)
     mean = moving_average(h, window)
     rise = torch.nn.functional.pad(mean[:, 1:] - mean[:, :-1], (1, 0)).clamp(min=0)
     t = torch.arange(h.shape[1], device=h.device)

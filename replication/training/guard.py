@@ -10,6 +10,9 @@ import torch
 from replication.config import TrainConfig
 from replication.errors import UserError
 
+MOST_DROPPED = 0.5
+"""Largest share of a step's tokens whose log-probability when sampled is not finite"""
+
 
 def not_finite(weights: Iterable[torch.nn.Parameter]) -> int:
     """How many of the weight tensors hold a nan or an infinity; of ZeRO-3's, in this process's share."""
@@ -22,6 +25,22 @@ def check_weights(broken: int, step: int) -> None:
         raise UserError(
             f"step {step}: {broken} weight tensors hold nan or infinity; no checkpoint has them, but the same command "
             "would end here again: lower train.lr or set train.grad_clip, and start anew with --fresh"
+        )
+
+
+def check_known(dropped: float, scored: float, step: int) -> None:
+    """Raise a `UserError` where most of a step's tokens have no finite log-probability, before it trains on the rest.
+
+    Args:
+        dropped: tokens of all processes without one.
+        scored: all that would be trained on.
+        step: counted from 1.
+    """
+    if dropped > MOST_DROPPED * scored:
+        raise UserError(
+            f"step {step}: {dropped:,.0f} of {scored:,.0f} sampled tokens have a log-probability that is nan or "
+            f"infinite, more than {MOST_DROPPED:.0%}: too little is left to train on; start anew (--fresh) with "
+            "trainer.precision 32 or another rollout.engine"
         )
 
 

@@ -25,7 +25,7 @@ from replication.rollout.threshold import running_baseline
 from replication.rollout.trace import Rollout
 from replication.training.accumulate import optimizer_step
 from replication.training.batch import MicroBatch, Sequences, idle, micro_batches, sequences
-from replication.training.guard import check_history, check_weights, not_finite
+from replication.training.guard import check_history, check_known, check_weights, not_finite
 from replication.training.logprobs import chunks, completion_logp
 from replication.training.metrics import StepMetrics
 from replication.training.sampler import Sampler
@@ -77,7 +77,10 @@ class E3RLModule(L.LightningModule):
         with whole_weights(self.trainer.strategy):
             rollout, correct = self.sampler.step(step, slots, indices, self.running)  # verdicts are [P, G]
             seqs = sequences(rollout, self.tokenizer.pad_token_id, attempts=self.config.credit.negatives)
-            self.metrics.add_total("dropped_logp", float((seqs.token_mask & ~seqs.known).sum()))
+            lost = (seqs.token_mask & ~seqs.known).sum()
+            self.metrics.add_total("dropped_logp", float(lost))
+            dropped, scored = self.added(lost, seqs.token_mask.sum())
+            check_known(dropped, scored, step + 1)
             advantage = self.credit(rollout, seqs, correct)  # [r, T]
             reference, before = self.reference_logp(seqs), self.trainer_logp(seqs)
         if self.trainer.loggers and self.global_rank == 0 and step % self.config.train.checkpoint_every == 0:
@@ -137,6 +140,11 @@ class E3RLModule(L.LightningModule):
         """The largest of a number over all processes."""
         found = torch.tensor(float(count), device=self.device)
         return int(self.trainer.strategy.reduce(found, reduce_op="max"))
+
+    def added(self, *counts: Tensor) -> list[float]:
+        """Numbers, each summed over all processes."""
+        found: list[float] = self.trainer.strategy.reduce(torch.stack(counts).double(), reduce_op="sum").tolist()
+        return found
 
     def update_running_baseline(self, rollout: Rollout) -> None:
         """Where the erasure's baseline runs over the steps: take this step's first attempts in."""

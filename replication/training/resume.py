@@ -20,7 +20,8 @@ ACCEPTED = "accepted"  # in it: what has changed since, and was let through
 Identity = dict[str, Any]
 LIMITS = {"train.max_silent_steps", "train.max_mismatch", "train.max_truncated"}  # a run that met one may go on
 LIMITS |= {"grading.max_no_answer", "grading.max_timed_out"}
-MEMORY = {"train.micro_rows", "rollout.max_rows", "rollout.lanes", "trainer.gradient_checkpointing"}
+MEMORY = {"train.micro_rows", "rollout.max_rows", "rollout.lanes", "rollout.gpu_share"}
+MEMORY |= {"trainer.gradient_checkpointing"}
 FREE = LIMITS | MEMORY | {"train.checkpoint_every", "train.keep_checkpoints", "trainer.logger", "trainer.gpu_gib"}
 """Settings that no number of a run depends on but by rounding"""
 
@@ -63,7 +64,7 @@ def begin(folder: Path, mine: Identity, accept: str | None = None) -> None:
     """
     record = folder / RECORD
     if done := complete(folder / CHECKPOINTS):
-        theirs = read_record(record)
+        theirs = {key: value for key, value in read_record(record).items() if key in mine or key not in FREE}
         changes = theirs.pop(ACCEPTED, [])
         differ = [key for key in {**theirs, **mine} if theirs.get(key) != mine.get(key)]
         if accept is not None and differ == [accept]:

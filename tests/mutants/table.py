@@ -90,6 +90,7 @@ MUTANTS = [
     Mutant("an evaluation ignores its top_k", "evaluation/run.py", "top_k=settings.top_k,", "", "evaluation/test_run.py"),
     Mutant("drawn from all tokens", DECODER, "truncate(drawn, settings.top_k, settings.top_p)", "drawn", T_ENGINE),
     Mutant("weights of nan are saved", "training/guard.py", "return sum(not getattr", "return 0 and sum(not getattr", "training/test_guard.py"),
+    Mutant("a step trains on next to nothing", "training/guard.py", "if dropped > MOST_DROPPED * scored", "if dropped > scored", "training/test_guard.py"),
     Mutant("a silent run goes on", "training/guard.py", "if limit and len(history) >= limit", "if limit and len(history) > limit", "training/test_guard.py"),
     Mutant("a checkpoint of other settings resumes", "training/resume.py", "if theirs.get(key) != mine.get(key)]", "if False]", "training/test_checkpoints.py"),
     Mutant("the worst checkpoint is kept", "training/checkpoint.py", "best = max(scores", "best = min(scores", "training/test_checkpoints.py"),

@@ -11,6 +11,7 @@ import torch
 from small_models import small_model
 
 from replication.config import Config, CreditConfig, ErasureConfig, ObjectiveConfig, RolloutConfig, TrainConfig
+from replication.errors import UserError
 from replication.objectives.objective import token_loss
 from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
@@ -188,24 +189,35 @@ def test_a_step_counts_what_it_drops_and_scores_before_its_first_update(rollout,
             torch.testing.assert_close(part.trainer_logp[seqs.token_mask], want[seqs.token_mask], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("kind", "every"), [("none", False), ("truncate", False), ("mask", True)])
-def test_a_run_goes_on_whatever_the_samplers_log_probabilities_are(quick_fit, monkeypatch, kind, every):
-    """Some tokens of each step, or all of them, have none."""
+def losing(monkeypatch, tokens):
+    """Let the sampler give nan for some tokens of every completion."""
     sample = Policy.roll_out
 
     def broken(self, *args):
         done = sample(self, *args)
-        done.logp[:, slice(None) if every else 2] = math.nan
+        done.logp[:, tokens] = math.nan
         return done
 
     monkeypatch.setattr(Policy, "roll_out", broken)
+
+
+@pytest.mark.parametrize("kind", ["none", "truncate"])
+def test_a_run_goes_on_where_some_log_probabilities_are_lost(quick_fit, monkeypatch, kind):
+    losing(monkeypatch, 2)
     out, _ = quick_fit("--out=out", f"--objective.correction={kind}")
     rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
     assert len(rows) == 4
-    for row in rows:
-        tokens = row["completion_tokens"] * 16
-        assert row["dropped_logp"] == pytest.approx(tokens) if every else 0 < row["dropped_logp"] <= 16
-        assert row["mismatch"] < 1e-5
+    assert all(0 < row["dropped_logp"] <= 16 and row["mismatch"] < 1e-5 for row in rows)
+
+
+def test_a_step_that_lost_them_all_stops_before_it_trains_on_nothing(quick_fit, monkeypatch, tmp_path):
+    losing(monkeypatch, slice(None))
+    where = (
+        r"^step 1: (\d+) of \1 sampled tokens have a log-probability that is nan or infinite, more than 50%: .*--fresh"
+    )
+    with pytest.raises(UserError, match=where):
+        quick_fit("--out=out", "--objective.correction=mask")
+    assert not (tmp_path / "out").exists() and not list((tmp_path / ".scratch").rglob("*.ckpt"))
 
 
 def test_a_training_on_vllm_truncates_unless_it_is_told_otherwise():

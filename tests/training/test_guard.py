@@ -7,7 +7,7 @@ import torch
 
 from replication.config import TrainConfig
 from replication.errors import UserError
-from replication.training.guard import check_history, not_finite
+from replication.training.guard import check_history, check_known, not_finite
 
 FINE = {"step": 7.0, "loss": 0.1, "reward": 0.5, "mismatch": 0.01, "truncated": 0.2, "groups_without_signal": 0.5}
 LIMITS = TrainConfig(max_silent_steps=3, max_mismatch=0.05, max_truncated=0.8)
@@ -54,6 +54,12 @@ def test_a_learning_rate_that_breaks_the_policy_ends_before_a_checkpoint_has_it(
 def test_weights_that_are_not_finite_are_counted():
     weights = [torch.nn.Parameter(torch.tensor(x)) for x in ([1.0, 2.0], [1.0, math.nan], [math.inf, 0.0])]
     assert not_finite(weights) == 2 and not_finite(weights[:1]) == 0
+
+
+def test_half_of_the_tokens_may_be_lost_and_no_more():
+    check_known(50, 100, 7)
+    with pytest.raises(UserError, match="step 7: 51 of 100 sampled tokens"):
+        check_known(51, 100, 7)
 
 
 def test_a_run_without_signal_ends_with_a_reason(quick_fit, monkeypatch, tmp_path):

@@ -157,7 +157,15 @@ class TorchSession:
         self.sampled += count * len(rows)
         tokens, logp, *measured = (torch.stack(part, 1) for part in zip(*sampled, strict=True))
         if not logp.isfinite().all():
-            raise UserError("the model's log-probabilities are nan: its weights are lost, or its precision is too low")
+            raise UserError(f"the model's log-probabilities are nan: {fault_of(self.model)}")
         state.write(rows, times[:, :count], tokens, logp, dict(zip(state.measured, measured, strict=True)))
         state.ended[rows] = ended = ends.any(1)
         return rows[ended | (left == count)]
+
+
+def fault_of(model: Any) -> str:
+    """Why a model's log-probabilities are no numbers, and what to do about it."""
+    broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    if broken:
+        return f"its weights hold nan or infinity, such as {broken[0]}; restore its files, or take another checkpoint"
+    return "its weights are finite, so its precision is too low; take float32 (policy.dtype, trainer.precision)"
