@@ -17,7 +17,8 @@ import math
 import random
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.rollout.protocol import Engine
 from replication.rollout.trace import Rollout
+from replication.rollout.vllm import engine as vllm_engine
 from replication.rollout.vllm.engine import VLLMEngine, VLLMSession
 
 NEVER = [-1]  # no token ends a completion, so that all have one length
@@ -44,6 +46,7 @@ PLAIN = ErasureConfig(fraction=0.0)
 TWICE = ErasureConfig(baseline="fixed", level=1e-6, growth=0.0, history=0.0, cap=1)
 QUARTER = ErasureConfig(**{**vars(TWICE), "fraction": 0.25})  # of each group
 GROUP = ErasureConfig(baseline="group", history=0.0)  # a history would have the baseline `fixed` wait, too
+ROOMS = (1.0, 0.8, 0.4, 0.2)  # of what rows have written when they are half through
 PROMPT, SEGMENTS, COMPANY = 40, 8, 8  # tokens of a prompt; segments where costs are measured; completions of a group
 
 Work = Callable[[], int]  # returns the tokens that it made
@@ -74,6 +77,7 @@ class Case:
             "seeds": partial(seeds, self),
             "erasing": partial(erasing, self),
             "waiting": partial(waiting, self),
+            "little room": partial(little_room, self),
         }
 
 
@@ -149,8 +153,9 @@ def on_vllm(case: Case, sides: Mapping[str, tuple[int, ErasureConfig, bool]]) ->
     return {"rows": rows, "tokens": tokens, **found}
 
 
-def boundaries(case: Case) -> dict[str, Any]:
-    """Eight segments against one of the same length."""
+@contextmanager
+def resubmitted(case: Case) -> Iterator[list[tuple[int, int]]]:
+    """Tokens of each prompt of a later segment in the block, and those of them that came from vLLM's cache."""
     steps: list[tuple[int, int]] = []
     piece = VLLMSession._piece
 
@@ -160,9 +165,35 @@ def boundaries(case: Case) -> dict[str, Any]:
         return piece(session, finished)
 
     with mock.patch.object(VLLMSession, "_piece", noted):
+        yield steps
+
+
+def share_of(steps: Sequence[tuple[int, int]]) -> float:
+    return round(sum(cached for _, cached in steps) / sum(size for size, _ in steps), 3)
+
+
+def boundaries(case: Case) -> dict[str, Any]:
+    """Eight segments against one of the same length."""
+    with resubmitted(case) as steps:
         found = on_vllm(case, {"one segment": (1, PLAIN, True), "eight segments": (SEGMENTS, PLAIN, True)})
-    share = sum(cached for _, cached in steps) / sum(size for size, _ in steps)
-    return found | {"resubmitted tokens from the cache": round(share, 3)}
+    return found | {"resubmitted tokens from the cache": share_of(steps)}
+
+
+def little_room(case: Case) -> dict[str, Any]:
+    """A cache that holds a share of what the rows have written when they are half through; where none waits, and where
+    rows wait for their group."""
+    rows, tokens, config = case.rows, SEGMENTS * case.segment, case.model.config
+    each = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4  # bytes of a token
+    shares: dict[str, float] = {}
+    for room in ROOMS:
+        memory = int(room * rows * (PROMPT + tokens / 2) * each)
+        for name, rule in (("plain", PLAIN), ("group", GROUP)):
+            with mock.patch.object(vllm_engine, "MEMORY", memory), resubmitted(case) as steps:
+                engine = VLLMEngine(case.model, PROMPT + tokens, rows)
+                sampled(engine, case, settings_of(rows, tokens, SEGMENTS, min(COMPANY, rows)), rule, rows)
+                engine.close()
+            shares[f"{name}, room for {room}"] = share_of(steps)
+    return {"rows": rows, "tokens": tokens, RATES: {}, SLOWEST: {}, "resubmitted tokens from the cache": shares}
 
 
 def seeds(case: Case) -> dict[str, Any]:

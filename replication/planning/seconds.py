@@ -87,8 +87,8 @@ def assumptions(p: Plan, timed: bool) -> list[str]:
             cached = 1 - vllm.recomputed(p) / tokens
             lines.append(
                 f"with each segment all before it is sent again, {tokens:,.0f} tokens: {cached:.0%} come from vLLM's "
-                f"cache, which has room for {vllm.remembered(p):.0%} of what the rows have written on average; the "
-                "others are computed again"
+                f"cache, which has room for {vllm.room(p):.0%} of what the rows in flight have written on average; "
+                "the others are computed again"
             )
         lines.append(
             f"vLLM keeps {vllm.asleep(p) / 2**30:.1f} GiB while the policy is trained; new weights take "

@@ -56,9 +56,20 @@ def test_with_room_for_all_the_cache_serves_what_was_measured():
     assert round(share, 3) == measured["resubmitted tokens from the cache"]
 
 
-def test_under_the_baseline_batch_only_the_rows_in_flight_are_remembered():
-    batch = paper("4b", f"{FLAGS} --erasure.baseline batch --rollout.max_rows 128")
-    assert vllm.remembered(batch) == pytest.approx(2 * vllm.remembered(paper("4b", f"{FLAGS} --rollout.max_rows 128")))
+def test_rows_that_are_not_begun_need_no_room():
+    few, many = (paper("4b", f"{FLAGS} --rollout.max_rows {rows}") for rows in (64, 256))
+    assert few.rows > 64 and vllm.room(few) == 4 * vllm.room(many)
+
+
+def test_with_little_room_the_cache_serves_about_what_was_measured():
+    measured = json.loads((ROOT / "reports/engines.json").read_text())["models"]["tiny"]["little room"]
+    shares, most = measured["resubmitted tokens from the cache"], 0.952  # of it, whole pages alone are kept
+    for room in (1.0, 0.8, 0.4, 0.2):
+        assert shares[f"group, room for {room}"] / most == pytest.approx(0.4 + 0.3 * room, abs=0.1)
+        assert shares[f"plain, room for {room}"] / most == pytest.approx(0.95, abs=0.06)
+    erasing, plain = (paper("4b", f"{FLAGS} --erasure.cap {cap}") for cap in (3, 0))
+    assert vllm.room(erasing) < 1
+    assert vllm.remembered(erasing) == 0.4 + 0.3 * vllm.room(erasing) and vllm.remembered(plain) == 0.95
 
 
 def test_one_segment_without_erasing_sends_nothing_again():
