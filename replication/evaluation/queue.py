@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import shutil
-import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 
 from replication.outputs import GO_ON, writing
 
-PAUSE = 0.2  # seconds between two looks at what the others do
 LARGE = ("token_ids", "text")  # what no metric reads
 
 
@@ -99,12 +97,3 @@ class Queue:
             for index in range(self.count):
                 with self.file(index).open("rb") as file:
                     shutil.copyfileobj(file, whole)
-
-    def leave(self, name: str) -> None:
-        """Note that a process has nothing more to do."""
-        (self.folder / f"left-{name}").touch()
-
-    def wait_for(self, names: Iterable[str]) -> None:
-        """Wait until other processes have nothing more to do; one that starts later would begin everything anew."""
-        while any(not (self.folder / f"left-{name}").exists() for name in names):
-            time.sleep(PAUSE)
