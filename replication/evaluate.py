@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ["policy", "rollout", "erasure", "evaluate"]  # what the samples depend on
 MARK = "samples.jsonl"  # every evaluation holds it
+FIRST = "first"  # the process that puts the results together
 ACCEPTED = "accepted.json"  # which changes of the code its samples lived through
 PAUSE = 0.2  # seconds between two looks at what other processes do
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
@@ -147,6 +148,7 @@ def evaluate(run: Run, out: Path) -> dict[str, Any] | None:
         raise UserError(f"--checkpoint {checkpoint}: there is no such folder; train it with {run.command('fit')}")
     check_start(run)
 
+    from replication.evaluation.presence import forget, present, wait_for_first, wait_for_others
     from replication.evaluation.queue import Queue
     from replication.evaluation.run import chunks
     from replication.evaluation.samples import write_metrics
@@ -159,15 +161,17 @@ def evaluate(run: Run, out: Path) -> dict[str, Any] | None:
     parts = chunks(benchmarks, config.rollout, config.evaluate)
     scratch = scratch_of(run, path, revision, benchmarks)
     if global_rank() > 0:
-        while not scratch.exists():  # the first process may be about to take it over from other code
-            time.sleep(PAUSE)
-        queue = Queue(scratch, len(parts))
-        work = sample(run, queue, parts, path, revision)
-        while len(queue.done()) < len(parts):
-            next(work)
-        queue.leave(f"{launch_id()}-{global_rank()}")
+        wait_for_first(scratch, FIRST)  # it may be about to take the folder over from other code
+        with present(scratch, f"{launch_id()}-{global_rank()}"):
+            queue = Queue(scratch, len(parts))
+            work = sample(run, queue, parts, path, revision)
+            while len(queue.done()) < len(parts):
+                next(work)
         return None
-    with locked(scratch), helped(helpers_wanted(config.trainer), sys.argv[1:], scratch):
+    others = [f"{launch_id()}-{rank}" for rank in range(1, world_size())]
+    forget(scratch, others)
+    helpers = helpers_wanted(config.trainer)
+    with locked(scratch), present(scratch, FIRST), helped(helpers, sys.argv[1:], scratch):
         queue = Queue(scratch, len(parts))
         rows = watched(run, queue, parts, sample(run, queue, parts, path, revision))
         with output_folder(out, MARK) as new:
@@ -176,7 +180,8 @@ def evaluate(run: Run, out: Path) -> dict[str, Any] | None:
             metrics = write_metrics(new, rows, how)
             if (scratch / ACCEPTED).exists():
                 shutil.copy(scratch / ACCEPTED, new / ACCEPTED)
-        queue.wait_for(f"{launch_id()}-{rank}" for rank in range(1, world_size()))
+        if absent := wait_for_others(scratch, others):
+            print(f"{len(absent)} of {world_size()} processes never came: the others did their part", file=sys.stderr)
     shutil.rmtree(scratch.parent, ignore_errors=True)
     return metrics
 

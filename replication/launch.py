@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # torchrun, Lightning (inside SLURM, too), SLURM
-WORLDS = ("WORLD_SIZE", "SLURM_NTASKS")
+WORLDS = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # SLURM_NTASKS is a job's, also where its script has no srun
 
 
 def global_rank() -> int:

@@ -139,12 +139,3 @@ class Queue:
             for index in range(self.count):
                 with self.file(index).open("rb") as file:
                     shutil.copyfileobj(file, whole)
-
-    def leave(self, name: str) -> None:
-        """Note that a process has nothing more to do."""
-        (self.folder / f"left-{name}").touch()
-
-    def wait_for(self, names: Iterable[str]) -> None:
-        """Wait until other processes have nothing more to do; one that starts later would begin everything anew."""
-        while any(not (self.folder / f"left-{name}").exists() for name in names):
-            time.sleep(PAUSE)

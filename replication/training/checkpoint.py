@@ -37,7 +37,8 @@ class CheckpointFile(TorchCheckpointIO):
 
 class Interruption(Callback):
     """SIGTERM, as of a scheduler that wants its machine back: the rollout's last update is waited for, if it is near,
-    so that a checkpoint can be saved (`RolloutCheckpoint`).
+    so that a checkpoint can be saved (`RolloutCheckpoint`). SIGUSR1 comes as long before as its sender chose (SLURM's
+    --signal): it is waited for in any case.
 
     Lightning's own handler ends a run as if it were done, and leaves the processes that it started behind.
     """
@@ -47,14 +48,16 @@ class Interruption(Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         signal.signal(signal.SIGTERM, self.note)  # Lightning puts the ones before back
+        signal.signal(signal.SIGUSR1, self.note)
         signal.signal(signal.SIGALRM, self.note)
 
     def note(self, number: int, _: FrameType | None) -> None:
         """Go on for a while after the first signal; end at the next one, or when the time is up."""
-        if self.number:
+        if self.number and (self.number, number) != (signal.SIGUSR1, signal.SIGTERM):
             raise Stopped(self.number)
         self.number = number
-        signal.alarm(GRACE)
+        if number != signal.SIGUSR1:
+            signal.alarm(GRACE)
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
         signal.alarm(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,14 @@ import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
-from replication.config import Config
+from replication.config import Config, TrainerConfig
 from replication.errors import UserError
 from replication.training.checkpoint import CheckpointFile, Interruption, RolloutCheckpoint
 from replication.training.resume import CHECKPOINTS
@@ -39,7 +45,6 @@ def build_trainer(config: Config, folder: Path, at_the_end: Callable[[], None]) 
     warnings.filterwarnings("ignore", "Found .* in eval mode")  # where the policy stays (training.module)
     interruption = Interruption()
     checkpoints = RolloutCheckpoint(folder / CHECKPOINTS, train.checkpoint_every, train.keep_checkpoints, interruption)
-    slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []  # resume.py resumes
     return L.Trainer(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
         strategy=build_strategy(trainer, train),
@@ -50,12 +55,38 @@ def build_trainer(config: Config, folder: Path, at_the_end: Callable[[], None]) 
         enable_checkpointing=False,  # RolloutCheckpoint does it
         logger=build_logger(trainer.logger, folder),
         callbacks=[interruption, checkpoints, AtTheEnd(at_the_end), TQDMProgressBar(refresh_rate=1)],
-        plugins=[CheckpointFile(), *slurm],
+        plugins=[CheckpointFile(), *environment_of(trainer)],
         use_distributed_sampler=False,  # the problems are dealt out by data.module.share
         enable_model_summary=False,
         log_every_n_steps=1,
         default_root_dir=folder,
     )
+
+
+def environment_of(trainer: TrainerConfig) -> list[ClusterEnvironment]:
+    """Who starts the processes, inside a job of SLURM's: srun, torchrun, or Lightning; elsewhere Lightning finds out.
+
+    Lightning takes every job of several tasks for srun's, also where the script runs torchrun, or nothing of the kind,
+    and would wait for processes that nobody starts. It asks for --ntasks-per-node, whose sense is checked here.
+
+    Raises:
+        UserError: srun started other processes than the settings ask for.
+    """
+    if "SLURM_JOB_ID" not in os.environ:
+        return []
+    if TorchElasticEnvironment.detect():
+        return [TorchElasticEnvironment()]
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) == 1:
+        return [LightningEnvironment()]
+    wanted = f"{trainer.devices}(x{trainer.nodes})" if trainer.nodes > 1 else f"{trainer.devices}"
+    found = os.environ.get("SLURM_STEP_TASKS_PER_NODE", wanted)
+    if found != wanted:
+        raise UserError(
+            f"srun started {found} processes a node, and trainer.devices = {trainer.devices}, trainer.nodes = "
+            f"{trainer.nodes}: give srun --nodes {trainer.nodes} --ntasks-per-node {trainer.devices}, or set these"
+        )
+    os.environ["SLURM_NTASKS_PER_NODE"] = str(trainer.devices)
+    return [SLURMEnvironment(auto_requeue=False)]  # resume.py resumes
 
 
 def build_logger(name: str, folder: Path) -> Logger | bool:

@@ -14,8 +14,10 @@ from commands import PARAMS, ROOT, command
 
 from replication.config import PolicyConfig, TrainerConfig
 from replication.errors import UserError
+from replication.evaluation import presence
 from replication.evaluation.queue import Queue
 from replication.evaluation.workers import helpers_wanted
+from replication.launch import global_rank, world_size
 from replication.policy import save_policy, small_model, small_tokenizer
 
 SIZE = PolicyConfig(hidden_size=32, layers=2, heads=4, kv_heads=2, ffn_size=48)
@@ -28,7 +30,7 @@ FLAGS = [
 ]
 FLAGS += ["--evaluate.modes=[plain,erased]", "--grading.max_no_answer=1", "--params", str(PARAMS)]
 FILES = ("samples.jsonl", "problems.jsonl", "metrics.json", "anatomy.json")
-LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS")
+LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS")
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +122,51 @@ def test_two_nodes_of_torchrun_share_it_out(place):
     agents = [start(place, "nodes", *launcher, f"--master-port={port}", f"--node-rank={node}") for node in (0, 1)]
     told = [end(agent)[0] for agent in agents]
     assert sum("-> nodes" in said for said in told) == 1 and equal(place, "nodes") and not chunks_of(place)
+
+
+@pytest.mark.slow
+def test_the_first_process_waits_for_a_late_one_and_not_for_a_dead_one(place):
+    """Three as srun starts them: one is killed at work, one comes when all is done."""
+    world = {"WORLD_SIZE": "3", "MASTER_PORT": "1"}
+    first = start(place, "late", RANK="0", **world)
+    killed = start(place, "late", RANK="1", **world)
+    until(lambda: any(presence.is_present(path.parent, "1-1") for path in chunks_of(place)))
+    killed.kill()
+    killed.communicate()
+    until(lambda: (place / "late/metrics.json").exists())
+    with pytest.raises(subprocess.TimeoutExpired):
+        first.wait(3)
+    end(start(place, "late", RANK="2", **world))
+    end(first)
+    assert equal(place, "late") and not chunks_of(place)
+
+
+def test_who_is_at_work_is_known_however_it_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(presence, "PATIENCE", 0.3)
+    assert presence.is_present(tmp_path, "1") is None
+    with pytest.raises(UserError, match=r"the first process is not in .* after 0 s: run the same command again"):
+        presence.wait_for_first(tmp_path / "none", "first")
+    with presence.present(tmp_path, "1"):
+        assert presence.is_present(tmp_path, "1") is True
+        presence.wait_for_first(tmp_path, "1")
+        presence.forget(tmp_path, ["1"])
+        assert presence.is_present(tmp_path, "1") is True
+    assert presence.is_present(tmp_path, "1") is False
+    assert presence.wait_for_others(tmp_path, ["1"]) == [] and presence.wait_for_others(tmp_path, ["1", "2"]) == ["2"]
+    presence.forget(tmp_path, ["1", "2"])
+    assert presence.wait_for_others(tmp_path, ["1"]) == ["1"]
+
+
+def test_a_script_of_slurm_without_srun_is_one_process(monkeypatch):
+    for name in LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (("SLURM_NTASKS", "2"), ("SLURM_PROCID", "0"), ("SLURM_JOB_ID", "7")):
+        monkeypatch.setenv(name, value)
+    assert (world_size(), global_rank()) == (1, 0)
+    assert helpers_wanted(TrainerConfig(devices=2, strategy="ddp")) == 1
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")  # srun's
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    assert (world_size(), global_rank()) == (2, 1) and helpers_wanted(TrainerConfig(devices=2, strategy="ddp")) == 0
 
 
 def test_what_a_launcher_must_start_is_refused(monkeypatch):

@@ -15,9 +15,11 @@ import torch
 from commands import PARAMS, ROOT, SMALL, command
 from safetensors.torch import load_file
 
+from replication.config import TrainerConfig
 from replication.errors import UserError, run_command
 from replication.training.checkpoint import CheckpointFile, Interruption, RolloutCheckpoint
 from replication.training.resume import accepted, begin, complete, drop_damaged, last_checkpoint, mark
+from replication.training.trainer import environment_of
 
 BUILD = {"TORCH_EXTENSIONS_DIR": str(ROOT / ".scratch/torch_extensions")}  # compiled once, about two minutes
 WAYS = {
@@ -125,7 +127,8 @@ def signals_at(monkeypatch, step, *numbers):
 
 
 def test_sigterm_waits_for_the_end_of_the_step_and_saves_it(quick_fit, monkeypatch, tmp_path, capfd):
-    """A second signal, or the alarm where the step's end is far, ends the run at once. All that is lost is the step."""
+    """A second signal, or the alarm where the step's end is far, ends the run at once. All that is lost is the step.
+    SIGUSR1 sets no alarm."""
     straight, _ = quick_fit("--out=straight")
     rare = ("--out=cut", "--train.checkpoint_every=100")
     checkpoints = tmp_path / ".scratch/train/cut/checkpoints"
@@ -134,17 +137,44 @@ def test_sigterm_waits_for_the_end_of_the_step_and_saves_it(quick_fit, monkeypat
         (0, [signal.SIGTERM], [1]),
         (1, [signal.SIGTERM, signal.SIGALRM], [1]),
         (1, [signal.SIGINT], [1]),
+        (1, [signal.SIGUSR1, signal.SIGUSR1], [1]),
+        (1, [signal.SIGUSR1, signal.SIGTERM, signal.SIGALRM], [1]),
+        (1, [signal.SIGUSR1], [1, 2]),
     ):
+        told = signal.SIGTERM if signal.SIGTERM in numbers else numbers[0]
         with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
             signals_at(patch, at, *numbers)
             run_command(lambda: quick_fit(*rare))
-        assert end.value.code == 128 + numbers[0] and sorted(complete(checkpoints)) == kept
+        assert end.value.code == 128 + told and sorted(complete(checkpoints)) == kept
         last = capfd.readouterr().err.splitlines()[-1]
-        assert last == f"stopped by {signal.Signals(numbers[0]).name}: run the same command again"
+        assert last == f"stopped by {told.name}: run the same command again"
         assert not (tmp_path / "cut").exists() and signal.alarm(0) == 0
     cut, _ = quick_fit(*rare)
-    assert "resuming from .scratch/train/cut/checkpoints/rollout=1.ckpt" in capfd.readouterr().out
+    assert "resuming from .scratch/train/cut/checkpoints/rollout=2.ckpt" in capfd.readouterr().out
     assert history(cut) == history(straight)
+
+
+def test_whose_processes_a_training_takes_part_in(monkeypatch):
+    """Inside a job of SLURM's; what srun started must be what the settings ask for."""
+
+    def found(trainer, **env):
+        with monkeypatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith("SLURM_")]:
+                patch.delenv(name)
+            for name, value in env.items():
+                patch.setenv(name, value)
+            patch.setenv("SLURM_NTASKS_PER_NODE", "0")  # which it may set
+            return [type(one).__name__ for one in environment_of(trainer)]
+
+    job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2"}
+    step = {**job, "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"}
+    two, nodes = TrainerConfig(devices=2, strategy="ddp"), TrainerConfig(devices=1, nodes=2, strategy="ddp")
+    assert found(two) == [] and found(two, **job) == ["LightningEnvironment"]
+    assert found(two, **step, SLURM_STEP_TASKS_PER_NODE="2") == ["SLURMEnvironment"]
+    assert found(nodes, **step, SLURM_STEP_TASKS_PER_NODE="1(x2)") == ["SLURMEnvironment"]
+    assert found(two, **step, TORCHELASTIC_RUN_ID="none") == ["TorchElasticEnvironment"]
+    with pytest.raises(UserError, match=r"srun started 1\(x2\) processes a node, .*: give srun --nodes 1 --ntasks-per"):
+        found(two, **step, SLURM_STEP_TASKS_PER_NODE="1(x2)")
 
 
 def test_a_place_that_cannot_be_written_is_known_before_the_training(quick_fit, tmp_path):
