@@ -171,15 +171,32 @@ def test_every_document_that_is_cited_exists():
 
 def test_the_engines_figures_are_those_of_the_bench():
     text = (ROOT / "docs/engines.md").read_text()
-    found = json.loads((ROOT / "reports/engines.json").read_text())["models"]["tiny"]
-    for rows, rates in found["tokens in a second"].items():
-        cells = " | ".join(f"{rates[name]:,.0f}" for name in ("torch", "vLLM", "generate", "continuous batching"))
-        assert f"| {rows} | {cells} |" in text
-    for name in ("a boundary's cost", "a seed's cost", "resubmitted tokens from the cache"):
-        assert f"| {100 * found[name]:.1f} %" in text, name
-    parts = found["vLLM by segments"]
-    erased, plain = parts["eight segments, a quarter of the rows erased once"], parts["eight segments"]
-    assert f"{erased:,.0f} of {plain:,.0f}" in text
+    models = json.loads((ROOT / "reports/engines.json").read_text())["models"]
+    both = [models[name] for name in ("tiny", "SmolLM2-135M")]
+
+    def row(start, figures, pattern="{:.2f}"):
+        line = f"| {start} | {' | '.join(pattern.format(figure) for figure in figures)} |"
+        assert line in text, line
+
+    for found in both:
+        for rows in (1, 8, 32, 64):
+            rates = found[f"{rows} rows"]["tokens in a second"]
+            row(rows, [rates[name] for name in ("torch", "vLLM", "generate", "continuous batching")], "{:,.0f}")
+    for what, part, key in (
+        ("eight segments in place of one, more time", "boundaries", "a boundary's cost"),
+        ("a seed for each segment (`rollout.reproducible`), more time", "seeds", "a seed's cost"),
+    ):
+        row(what, [100 * found[part][key] for found in both], "{:.1f} %")
+    row("a token written again, over a token", [f["erasing"]["a token generated again, over a token"] for f in both])
+    waits, served = "rate where groups wait, over none", "resubmitted tokens from the cache"
+    for engine in ("torch", "vLLM"):
+        row(f"waiting for groups, `{engine.lower()}`", [found["waiting"][waits][engine] for found in both])
+    for what, key in (("four segments", "ours"), ("one segment, no seeds", "ours, one segment, no seeds")):
+        row(f"beside TRL's generation, {what}", [found["TRL"]["ours over TRL"][key] for found in both])
+    row("resubmitted tokens that came from the cache", [100 * f["boundaries"][served] for f in both], "{:.1f} %")
+    for what, rule in (("none waits", "plain"), ("rows wait for their group", "group")):
+        shares = both[0]["little room"][served]
+        row(what, [shares[f"{rule}, room for {room}"] for room in (1.0, 0.8, 0.4, 0.2)])
 
 
 def test_the_default_on_vllm_is_inside_the_gate_and_the_page_tells_its_figures():
