@@ -22,7 +22,7 @@ PAGES += [ROOT / "reports/smollm2.md", ROOT / "experiments/study/README.md"]
 LISTING = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 WITHIN = re.compile(r"`((?:python|make|dvc|pip|git|replication|pre-commit|\.ci/run)(?: [^`\n]*)?)`")
 FOREIGN = {"cd", ".", "export", "mkdir", "grep", "git", "pre-commit", "twine", "srun", "torchrun"}  # taken as they are
-FOREIGN |= {"code=$?", "test", "scontrol", "exit"}  # of a job's script
+FOREIGN |= {"trap", "wait", "code=$?", "test", "scontrol", "exit"}  # of a job's script
 MADE_UP = {"<folder or hub id>": "owner/name", "--jobs N": "--jobs 2", "$RANK": "0", "$HEAD": "host"}
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

@@ -79,12 +79,12 @@ def is_at_work(log, starts):
 
 
 def test_a_training_goes_on_to_the_same_numbers_after_a_signal_and_after_a_job_of_more_right(slurm, place):
-    """SIGUSR1 as --signal sends it, and the SIGTERM of a preemption: each saves the step, and no step is made again."""
+    """SIGUSR1 as --signal sends it to the script, and the SIGTERM of a preemption: each saves the step it meets."""
     slurm.run(*FIT, "--out=two", cwd=place)
     job = submit(slurm, place, "fit.sh")
     log = place / "fit.log"
     high = ["sbatch", "--partition=high", "--nodes=2", "--output=high.log", "--wrap=sleep 1"]
-    for starts, stop in ((1, ["scancel", "--signal=USR1", job]), (2, high)):
+    for starts, stop in ((1, ["scancel", "--batch", "--signal=USR1", job]), (2, high)):
         until(lambda starts=starts: is_at_work(log, starts), 240)
         slurm.run(*stop, cwd=place)
     said = ended(slurm, place, "fit.log", job)
