@@ -148,7 +148,7 @@ def evaluate(run: Run, out: Path) -> dict[str, Any] | None:
         raise UserError(f"--checkpoint {checkpoint}: there is no such folder; train it with {run.command('fit')}")
     check_start(run)
 
-    from replication.evaluation.presence import forget, present, wait_for_first, wait_for_others
+    from replication.evaluation.presence import forget, is_present, present, wait_for_first, wait_for_others
     from replication.evaluation.queue import Queue
     from replication.evaluation.run import chunks
     from replication.evaluation.samples import write_metrics
@@ -163,6 +163,8 @@ def evaluate(run: Run, out: Path) -> dict[str, Any] | None:
     if global_rank() > 0:
         wait_for_first(scratch, FIRST)  # it may be about to take the folder over from other code
         with present(scratch, f"{launch_id()}-{global_rank()}"):
+            if not is_present(scratch, FIRST):  # it has just left, with all that was to be done
+                return None
             queue = Queue(scratch, len(parts))
             work = sample(run, queue, parts, path, revision)
             while len(queue.done()) < len(parts):
@@ -263,6 +265,10 @@ def plan(run: Run) -> None:
     from replication.policy import use_machine
 
     config = run.config
+    if config.rollout.engine == "server":
+        raise UserError(
+            "--plan tells what the GPUs here take, and servers have others: give --rollout.engine vllm, too"
+        )
     folder = Path(run.options["data"] or f"data/{run.model}")
     if any(folder.glob("benchmarks/*.jsonl")):
         sizes = {name: len(rows) for name, rows in read_benchmarks(folder, config.evaluate.benchmarks or None).items()}

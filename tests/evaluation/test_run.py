@@ -71,17 +71,19 @@ def test_a_sample_keeps_its_attempts(sampled):
 def test_a_token_whose_log_probability_is_not_finite_leaves_every_number_one(sampled, monkeypatch):
     """It counts as 0, as where the rollout judges: no number of the samples is infinite or nan, which JSON lacks."""
     settings = EvaluateConfig(samples=2, modes=["plain", "erased"])
-    roll_out, lost = Policy.roll_out, torch.tensor([-math.inf, math.nan])
+    rolling, lost, calls = Policy.rolling, torch.tensor([-math.inf, math.nan]), []
 
     def broken(self, *given):
-        done = roll_out(self, *given)
+        done = yield from rolling(self, *given)
         done.logp[:2, 1] = lost
+        calls.append(given)
         return done
 
-    monkeypatch.setattr(Policy, "roll_out", broken)
+    monkeypatch.setattr(Policy, "rolling", broken)
     for sample in sampled(ROLLOUT, settings):
         json.dumps(asdict(sample), allow_nan=False)
         assert sample.uncertainty > 0
+    assert calls
 
 
 def test_an_evaluation_truncates_by_settings_of_its_own(sampled):

@@ -16,7 +16,7 @@ from replication.config import ErasureConfig, PolicyConfig, RolloutConfig
 from replication.errors import UserError, run_command
 from replication.loading import eos_ids, load_policy
 from replication.policy import save_policy, small_model, small_tokenizer
-from replication.rollout.engine import roll_out
+from replication.rollout.engine import finish, roll_out, rolling
 from replication.rollout.server import client
 from replication.rollout.server.engine import ServerEngine
 from replication.seeds import seed_for
@@ -117,6 +117,43 @@ def test_what_fails_is_asked_for_again(described, start):
     server.before = before
     assert torch.equal(sample(described, server).tokens, whole.tokens)
     assert set(failed.values()) == {1, 3, 4}, "models, what is asked at the start, segments"
+
+
+def test_two_rollouts_in_turns_have_no_more_in_flight(described, start):
+    """And each is what it is alone."""
+    alone = sample(described, start())
+    server, (model, tokenizer) = start(), described
+    server.after = lambda path, body, answer: time.sleep(0.002) or answer
+    settings = replace(ROLLOUT, server=server.address)
+    engine = ServerEngine(model, tokenizer, settings)
+    ends = eos_ids(model, tokenizer)
+    both = [rolling(engine, PROMPTS, KEYS, settings, ERASED, ends, 0) for _ in range(2)]
+    for _ in range(20):
+        for steps in both:
+            next(steps)
+    assert all(torch.equal(finish(steps).tokens, alone.tokens) for steps in both)
+    assert ROLLOUT.max_rows / 2 < server.most <= ROLLOUT.max_rows
+    engine.close()
+
+
+def test_a_server_that_was_busy_for_long_may_fail_once(described, start):
+    """And one that gives a request up is asked again; both are there."""
+    whole, server, asked = sample(described, start()), start(), {}
+
+    def before(path, body):
+        if "seed" not in body:
+            return None
+        count = asked[str(body)] = asked.get(str(body), 0) + 1
+        return (429, b"", {}) if count <= 7 else (500, b"once", {}) if count == 8 else None
+
+    def after(path, body, answer):
+        if asked.get(str(body)) == 9:
+            answer["choices"][0].update(finish_reason="abort", token_ids=[], logprobs=None)
+        return answer
+
+    server.before, server.after = before, after
+    assert torch.equal(sample(described, server).tokens, whole.tokens)
+    assert set(asked.values()) == {10}
 
 
 @pytest.mark.parametrize("prompts", [6, 1])

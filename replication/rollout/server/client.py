@@ -98,22 +98,22 @@ class Server:
             Gone: there is no answer, or the line was cut.
             UserError: the server refuses, or answers with what is no JSON.
         """
-        line, wait, tries = line or Line(LOOKING), FIRST, 0
+        line, wait, failed, refused = line or Line(LOOKING), FIRST, 0, 0
         while True:
             busy, after = False, 0.0
             try:
                 status, answer, after = self._send(path, body, line)
             except (OSError, http.client.HTTPException) as error:
                 why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-                tries += 2 if isinstance(error, TimeoutError) else 0  # it has been waited for long enough
+                failed += 2 if isinstance(error, TimeoutError) else 0  # it has been waited for long enough
             else:
                 if status == 200:
                     return self._read(path, answer)
                 if (status < 500 and status != 429) or status == 501:
                     raise UserError(self._refused(path, status, self._words(answer)))
                 why, busy = f"{status}: {self._words(answer)}", status in (429, 503)
-            tries += 1
-            if tries >= (BUSY if busy else line.tries) or line.cut.wait(max(wait, after)) or self.gone:
+            failed, refused = (0, refused + 1) if busy else (failed + 1, refused)  # one that is busy is there
+            if refused >= BUSY or failed >= line.tries or line.cut.wait(max(wait, after)) or self.gone:
                 raise Gone(self.gone or " ".join(why.split()))
             wait = min(2 * wait, LONGEST)
 

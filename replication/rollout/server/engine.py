@@ -10,7 +10,7 @@ import math
 import sys
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -50,6 +50,7 @@ class ServerEngine:
         self.found = [look(Server(address), model, tokenizer, rollout) for address in rollout.addresses]
         self.reads = min(found.room for found in self.found)
         self.lock = threading.Lock()
+        self.threads = ThreadPoolExecutor(rollout.max_rows, "segment")  # requests in flight, of all its sessions
 
     def sync(self) -> None:
         raise UserError("a server takes no new weights: take --rollout.engine vllm or torch")
@@ -58,7 +59,7 @@ class ServerEngine:
         pass  # nothing is held here
 
     def close(self) -> None:
-        pass
+        self.threads.shutdown(cancel_futures=True)
 
     def room(self, rollout: RolloutConfig) -> int:
         check_temperatures(rollout)
@@ -109,7 +110,7 @@ class ServerEngine:
 
 
 class ServerSession:
-    """A `Session`: the requests of one rollout, `rollout.max_rows` in flight at most."""
+    """A `Session`: the requests of one rollout. Of all sessions of an engine `rollout.max_rows` are in flight."""
 
     def __init__(
         self,
@@ -129,7 +130,7 @@ class ServerSession:
         together = g if len(prompts) >= len(engine.found) else 1  # rows that share a prompt share its cache
         self.home = [row // together for row in range(len(self.text))]
         self.line = Line(TRIES)
-        self.threads = ThreadPoolExecutor(min(rollout.max_rows, len(self.text)), "segment")
+        self.futures: set[Future[Segment]] = set()
         self.whole: SimpleQueue[Future[Segment]] = SimpleQueue()
         self.waiting = self.sampled = 0
 
@@ -149,7 +150,9 @@ class ServerSession:
                 "logprobs": 0,  # the sampled token's alone
             }
             self.waiting += 1
-            self.threads.submit(self._segment, row, body).add_done_callback(self.whole.put)
+            future = self.owner.threads.submit(self._segment, row, body)
+            self.futures.add(future)
+            future.add_done_callback(self.whole.put)
 
     def next(self) -> Piece | None:
         if not self.waiting:
@@ -161,6 +164,7 @@ class ServerSession:
         while not self.whole.empty():
             done.append(self.whole.get())
         segments = [future.result() for future in done]
+        self.futures.difference_update(done)
         self.waiting -= len(segments)
         for segment in segments:
             self.text[segment.row] += segment.tokens
@@ -173,26 +177,34 @@ class ServerSession:
 
     def close(self) -> Counts:
         self.line.close()
-        self.threads.shutdown(cancel_futures=True)
+        for future in self.futures:
+            future.cancel()
+        wait(self.futures)
         return Counts(0, self.sampled)
 
     def _segment(self, row: int, body: dict[str, Any]) -> Segment:
         """Ask until some server has brought the row's segment whole; in a thread of its own."""
+        given_up = 0
         while True:
             found = self.owner.at(self.home[row])
             try:
                 answer = found.server.ask("completions", {"model": found.name, **body}, self.line)
-                return self._read(row, found.server, answer)
+                if (segment := self._read(row, found.server, answer)) is not None:
+                    return segment
+                given_up += 1
+                if self.line.cut.is_set() or given_up == TRIES:
+                    raise Gone("it gives up what it is asked for")
             except Gone as error:
                 if self.line.cut.is_set():
                     raise
                 self.owner.lose(found, str(error))
 
-    def _read(self, row: int, server: Server, answer: dict[str, Any]) -> Segment:
+    def _read(self, row: int, server: Server, answer: dict[str, Any]) -> Segment | None:
+        """A row's segment; None where the server gave the request up."""
         choice = choice_of(server, answer)
         tokens, why, most = choice["token_ids"], choice.get("finish_reason"), self.rollout.segment_tokens
         if why == "abort":
-            raise Gone("it gave up a request")
+            return None
         try:
             logp = [math.nan if p is None else float(p) for p in choice["logprobs"]["token_logprobs"]]
         except (KeyError, TypeError, ValueError):
