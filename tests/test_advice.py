@@ -64,7 +64,8 @@ def test_every_command_that_a_message_names_takes_the_flags_beside_it():
 
 def test_every_flag_that_a_message_names_is_one_of_a_command():
     others = {"--single-item", "--wait-for-lock", "--version"}  # DVC's, and the console's
-    others |= {"--logprobs-mode", "--max-model-len", "--generation-config"}  # a vLLM server's
+    others |= {"--logprobs-mode", "--max-model-len", "--generation-config"}  # of a vLLM server
+    others |= {"--nodes", "--ntasks-per-node"}  # of srun
     every = set().union(*map(flags_of, COMMANDS)) | others
     pattern = re.compile(r"(?<![\w(-])--[a-z][\w-]*(?:\.\w+)*")  # none after a bracket: var(--ink) is a style's
     named = {(file, flag) for file, text in SAID for flag in pattern.findall(text)}

@@ -21,7 +21,19 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PAGES += [ROOT / "reports/smollm2.md", ROOT / "experiments/study/README.md"]
 LISTING = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 WITHIN = re.compile(r"`((?:python|make|dvc|pip|git|replication|pre-commit|\.ci/run)(?: [^`\n]*)?)`")
-FOREIGN = {"cd", ".", "export", "mkdir", "grep", "git", "pre-commit", "twine", "srun", "torchrun"}  # taken as they are
+FOREIGN = {
+    "cd",
+    ".",
+    "export",
+    "mkdir",
+    "grep",
+    "git",
+    "pre-commit",
+    "twine",
+    "srun",
+    "torchrun",
+    "vllm",
+}  # taken as they are
 FOREIGN |= {"trap", "wait", "code=$?", "test", "scontrol", "exit"}  # of a job's script
 MADE_UP = {"<folder or hub id>": "owner/name", "--jobs N": "--jobs 2", "$RANK": "0", "$HEAD": "host"}
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -107,7 +119,7 @@ def test_what_a_page_says_to_type_is_taken(parse, words):
     elif name == "pip":
         assert given[0] == "install" and set(re.findall(r"^(?:\.|replication)\[(.+)\]", given[-1])) <= {*EXTRAS}
     elif name.startswith("python"):
-        assert module in ("venv", "build") or (ROOT / given[0]).is_file()
+        assert module in ("venv", "build", "vllm.entrypoints.openai.api_server") or (ROOT / given[0]).is_file()
     elif words[0] != ".ci/run":
         assert name in FOREIGN
         if given[:1] == ["checkout"]:
