@@ -32,7 +32,6 @@ SECTIONS = ["policy", "rollout", "erasure", "evaluate"]  # what the samples depe
 MARK = "samples.jsonl"  # every evaluation holds it
 FIRST = "first"  # the process that puts the results together
 ACCEPTED = "accepted.json"  # which changes of the code its samples lived through
-PAUSE = 0.2  # seconds between two looks at what other processes do
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     (
         "--checkpoint",

@@ -11,7 +11,7 @@ from pathlib import Path
 from replication.errors import UserError
 from replication.outputs import GO_ON, writing
 
-PAUSE = 0.2  # seconds between two looks
+PAUSE = 0.2  # seconds between two looks at what other processes do
 PATIENCE = 300.0  # seconds that a process may take to start
 
 

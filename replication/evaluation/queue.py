@@ -16,10 +16,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from replication.evaluation.presence import PAUSE
 from replication.outputs import GO_ON, writing
 
 Making = Generator[None, None, Iterable[str]]  # steps towards the lines of a chunk
-PAUSE = 0.2  # seconds between two looks at what the others do
 LARGE = ("token_ids", "text")  # what no metric reads
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Generator, Sequence
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,10 +16,11 @@ from replication.rollout.ledger import Ledger
 from replication.rollout.protocol import Engine, Watcher
 from replication.rollout.trace import Rollout
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def roll_out(
+def rolling(
     engine: Engine,
     prompts: Sequence[Sequence[int]],
     keys: Tensor,
@@ -28,8 +30,9 @@ def roll_out(
     pad_id: int,
     running: Tensor | None = None,
     watcher: Watcher | None = None,
-) -> Rollout:
-    """Sample a group of completions for every prompt.
+) -> Generator[None, None, Rollout]:
+    """Sample a group of completions for every prompt, in steps: each until some segments are whole, or the engine might
+    do something else meanwhile. So several rollouts share an engine; `roll_out` is the same at one go.
 
     Args:
         engine: makes the tokens, `builtin.decoder.TorchEngine(model)` for example.
@@ -48,32 +51,6 @@ def roll_out(
         UserError: no prompt, an empty one, one too long for the model or with ids that it lacks, or what the engine
             refuses, as log-probabilities that are nan.
     """
-    return finish(rolling(engine, prompts, keys, rollout, erasure, eos_ids, pad_id, running, watcher))
-
-
-def finish(work: Generator[None, None, T]) -> T:
-    """Go through with what is done in steps, and return its result."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-
-def rolling(
-    engine: Engine,
-    prompts: Sequence[Sequence[int]],
-    keys: Tensor,
-    rollout: RolloutConfig,
-    erasure: ErasureConfig,
-    eos_ids: Sequence[int],
-    pad_id: int,
-    running: Tensor | None = None,
-    watcher: Watcher | None = None,
-) -> Generator[None, None, Rollout]:
-    """`roll_out` in steps, each until some segments are whole, or the engine might do something else meanwhile: so
-    several rollouts share an engine."""
     check_settings(engine, rollout, erasure)
     check_prompts(engine, prompts, rollout)
     keys = keys.to(engine.device)
@@ -88,6 +65,30 @@ def rolling(
         judge = Judge(ledger, erasure, running, watcher)
         parts.append((yield from write(engine, ledger, judge, rollout, eos_ids, watcher)))
     return Rollout.concatenate(parts)  # copies, which can be trained on
+
+
+def finish(work: Generator[None, None, T]) -> T:
+    """Go through with what is done in steps, and return its result."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def at_one_go(steps: Callable[P, Generator[None, None, T]]) -> Callable[P, T]:
+    """The function that goes through with what another does in steps."""
+
+    @wraps(steps)
+    def whole(*args: P.args, **kwargs: P.kwargs) -> T:
+        return finish(steps(*args, **kwargs))
+
+    return whole
+
+
+roll_out = at_one_go(rolling)
+"""Takes what `rolling` takes, and returns the completions"""
 
 
 @torch.inference_mode()

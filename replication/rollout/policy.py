@@ -15,7 +15,7 @@ from replication.data.template import prompt_ids
 from replication.errors import UserError
 from replication.loading import eos_ids
 from replication.rollout.builtin.decoder import TorchEngine
-from replication.rollout.engine import finish, rolling
+from replication.rollout.engine import at_one_go, rolling
 from replication.rollout.engines import build_engine
 from replication.rollout.protocol import Engine
 from replication.rollout.trace import Rollout
@@ -59,17 +59,6 @@ class Policy:
         engine = build_engine(model, tokenizer, rollout, widest) if rollout else TorchEngine(model)
         return cls(engine, tokenizer, eos_ids(model, tokenizer), thinking, wording)
 
-    def roll_out(
-        self,
-        problems: Sequence[Problem],
-        keys: Sequence[int],
-        rollout: RolloutConfig,
-        erasure: ErasureConfig,
-        running: Tensor | None = None,
-    ) -> Rollout:
-        """A group of completions for every problem; as `engine.roll_out`, where `keys` are explained."""
-        return finish(self.rolling(problems, keys, rollout, erasure, running))
-
     def rolling(
         self,
         problems: Sequence[Problem],
@@ -78,10 +67,12 @@ class Policy:
         erasure: ErasureConfig,
         running: Tensor | None = None,
     ) -> Generator[None, None, Rollout]:
-        """The same in steps, as `engine.rolling`."""
+        """A group of completions for every problem, in steps; as `engine.rolling`, where `keys` are explained."""
         prompts = [prompt_ids(self.tokenizer, p.question, self.thinking, self.wording) for p in problems]
         pad = self.tokenizer.pad_token_id
         return rolling(self.engine, prompts, torch.tensor(keys), rollout, erasure, self.ends, pad, running)
+
+    roll_out = at_one_go(rolling)
 
     def texts(self, done: Rollout) -> list[str]:
         """Each completion's text, without special tokens."""
