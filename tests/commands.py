@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -35,3 +37,26 @@ def run(*argv: str, cwd: Path, check: bool = True, **env: str) -> subprocess.Com
 def command(name: str, *argv: str, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m replication.<name>`."""
     return run("-m", f"replication.{name}", *argv, cwd=cwd, check=check, **env)
+
+
+def started(name: str, *argv: str, cwd: Path, stderr: int = subprocess.DEVNULL, **env: str) -> subprocess.Popen[str]:
+    """`python -m replication.<name>` in the background, over the settings of the tests."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"replication.{name}", *argv, "--params", str(PARAMS)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        text=True,
+    )
+
+
+def wait_until(process: subprocess.Popen[str], reached: Callable[[], object]) -> None:
+    """Wait for a moment in the life of a process, or for its end."""
+    while process.poll() is None and not reached():
+        time.sleep(0.02)
+
+
+def chunks_in(place: Path) -> set[Path]:
+    """The chunks of samples that evaluations in a folder have kept."""
+    return {path for path in place.glob(".scratch/evaluate/*/*/*.jsonl") if path.stat().st_size}

@@ -5,6 +5,7 @@ import importlib
 import json
 import pkgutil
 import re
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -178,7 +179,13 @@ def test_the_engines_figures_are_those_of_the_bench():
         line = f"| {start} | {' | '.join(pattern.format(figure) for figure in figures)} |"
         assert line in text, line
 
-    for found in both:
+    for found, said in zip(both, ("up to {} % behind with the tiny model", "up to {} % behind: there"), strict=True):
+        ratios = [
+            part["tokens in a second, slowest round"][side] / rate
+            for part in found.values()
+            for side, rate in part["tokens in a second"].items()
+        ]
+        assert said.format(round(100 * (1 - min(ratios)))) in text
         for rows in (int(part.split()[0]) for part in found if part.endswith(" rows")):
             rates = found[f"{rows} rows"]["tokens in a second"]
             row(rows, [rates[name] for name in ("torch", "vLLM", "generate", "continuous batching")], "{:,.0f}")
@@ -197,6 +204,19 @@ def test_the_engines_figures_are_those_of_the_bench():
     for what, rule in (("none waits", "plain"), ("rows wait for their group", "group")):
         shares = both[0]["little room"][served]
         row(what, [shares[f"{rule}, room for {room}"] for room in (1.0, 0.8, 0.4, 0.2)])
+
+
+def test_the_installs_figures_are_those_that_were_measured():
+    text = (ROOT / "docs/install.md").read_text()
+    found = json.loads((ROOT / "reports/install.json").read_text())
+    for install, took in found["installs"].items():
+        minutes, seconds = divmod(took["processor seconds"], 60)
+        name = f"`pip install {install}`" if install == "." else f"`pip install '{install}'`"
+        row = (
+            rf"^\| {re.escape(name)}[^|]* \|[^|]*\| {took['megabytes'] / 1000:.1f} GB \| {minutes} min {seconds} s \|$"
+        )
+        assert re.search(row, text, re.M), row
+    assert len(found["installs"]) == 3 and f"{date.fromisoformat(found['date']):%-d %B %Y}" in text
 
 
 def test_the_default_on_vllm_is_inside_the_gate_and_the_page_tells_its_figures():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from plans import paper
 
+from replication.planning import vllm
 from replication.planning.page import findings, page, times
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +33,9 @@ def test_the_minutes_of_a_step_are_the_plans():
     assert f"with `{EMBEDDED}` a step takes {told[2]} and {told[3]} minutes" in text
     days = [f"{500 * found['step'] / 86400:.0f}" for found in steps.values()]
     assert f"500 steps are then {days[0]} and {days[1]} days" in text
-    assert f"4B takes {told[0]} minutes instead of {told[2]}" in " ".join(ENGINES.split())
+    engines = " ".join(ENGINES.split())
+    assert f"4B takes {told[0]} minutes instead of {told[2]}" in engines
+    assert f"By it, the paper's 4B has room for {vllm.room(paper('4b')):.0%}".replace("%", " %") in engines
 
 
 def test_the_plan_that_the_page_shows():

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from commands import PARAMS, ROOT, command
+from commands import chunks_in, command, started, wait_until
 
 if find_spec("vllm") is None:
     pytest.skip("vLLM is not installed here: `make vllm`", allow_module_level=True)
@@ -195,12 +195,10 @@ def test_generate_by_command(place, servers):
 def test_an_evaluation_by_command_that_was_killed_goes_on_to_the_same_samples(place, servers):
     flags = ["--model=tiny", "--checkpoint=policy", "--evaluate.samples=4", "--evaluate.modes=[plain,erased,plain@0.5]"]
     flags += ["--rollout.max_rows=16", "--rollout.engine=server", f"--rollout.server={servers[0].address}"]
-    flags += ["--grading.max_no_answer=1", "--params", str(PARAMS)]
+    flags += ["--grading.max_no_answer=1"]
     command("evaluate", *flags, "--out=whole", cwd=place)
-    argv = [sys.executable, "-m", "replication.evaluate", *flags, "--out=killed"]
-    process = subprocess.Popen(argv, cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not any(p.stat().st_size for p in place.glob(".scratch/evaluate/*/*/*.jsonl")):
-        time.sleep(0.02)
+    process = started("evaluate", *flags, "--out=killed", cwd=place)
+    wait_until(process, lambda: chunks_in(place))
     process.kill()
     process.wait()
     assert not (place / "killed").exists()
@@ -241,15 +239,11 @@ def test_an_evaluation_whose_servers_are_all_gone_goes_on_when_one_is_back(folde
     served = Served(folder, "processed_logprobs").ready()
     flags = ["--model=tiny", "--checkpoint=policy", "--evaluate.samples=4", "--evaluate.modes=[plain,erased]"]
     flags += ["--rollout.max_rows=16", "--rollout.engine=server", f"--rollout.server={served.address}"]
-    flags += ["--grading.max_no_answer=1", "--params", str(PARAMS)]
-    argv = [sys.executable, "-m", "replication.evaluate", *flags, "--out=lost"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    flags += ["--grading.max_no_answer=1"]
     try:
         command("evaluate", *flags, "--out=kept", cwd=place)
-        before = set(place.glob(".scratch/evaluate/*/*/*.jsonl"))
-        process = subprocess.Popen(argv, cwd=place, env=env, text=True, stderr=subprocess.PIPE)
-        while process.poll() is None and not set(place.glob(".scratch/evaluate/*/*/*.jsonl")) - before:
-            time.sleep(0.02)
+        process = started("evaluate", *flags, "--out=lost", cwd=place, stderr=subprocess.PIPE)
+        wait_until(process, lambda: chunks_in(place))
         served.kill()
         last = process.communicate()[1].splitlines()[-1]
         assert process.returncode == 2 and last.startswith(f"error: no server is left ({served.address}: "), last

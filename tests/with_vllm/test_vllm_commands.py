@@ -1,14 +1,10 @@
 """`generate` and `evaluate` on vLLM, by command: what they write, killed and resumed, and what they refuse."""
 
 import json
-import os
-import subprocess
-import sys
-import time
 from importlib.util import find_spec
 
 import pytest
-from commands import PARAMS, ROOT, command
+from commands import chunks_in, command, started, wait_until
 
 if find_spec("vllm") is None:
     pytest.skip("vLLM is not installed here: `make vllm`", allow_module_level=True)
@@ -34,17 +30,10 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_samples(workshop):
         "--rollout.max_rows=8",
         "--evaluate.modes=[plain,erased,plain@0.5]",
         "--grading.max_no_answer=1",
-        "--params",
-        str(PARAMS),
     ]
     command("evaluate", *flags, "--out=whole", cwd=workshop)
-    argv = [sys.executable, "-m", "replication.evaluate", *flags, "--out=killed"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(argv, cwd=workshop, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not any(
-        path.stat().st_size for path in workshop.glob(".scratch/evaluate/*/*/*.jsonl")
-    ):
-        time.sleep(0.02)
+    process = started("evaluate", *flags, "--out=killed", cwd=workshop)
+    wait_until(process, lambda: chunks_in(workshop))
     process.kill()
     process.wait()
     assert not (workshop / "killed").exists()

@@ -1,16 +1,11 @@
 """Training on vLLM: every strategy, each process with an engine of its own; killed and resumed."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from commands import PARAMS, ROOT, SMALL, command, run
+from commands import ROOT, SMALL, command, run, started, wait_until
 from safetensors.torch import load_file
 
 if find_spec("vllm") is None:
@@ -66,12 +61,9 @@ def test_losses_are_those_of_the_same_ids_with_the_trainers_own_log_probabilitie
 def test_a_killed_run_goes_on_to_the_same_numbers(workshop):
     straight, killed = workshop / "runs/straight", workshop / "runs/killed"
     command("fit", *ARGV, f"--out={straight}", cwd=workshop, **BUILD)
-    argv = [sys.executable, "-m", "replication.fit", *ARGV, f"--out={killed}", "--params", str(PARAMS)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), **BUILD}
-    process = subprocess.Popen(argv, cwd=workshop, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list((workshop / ".scratch").rglob("rollout=2.complete")):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
+    process = started("fit", *ARGV, f"--out={killed}", cwd=workshop, **BUILD)
+    wait_until(process, lambda: list((workshop / ".scratch").rglob("rollout=2.complete")))
+    process.kill()
     process.wait()
     assert not killed.exists()
     done = command("fit", *ARGV, f"--out={killed}", cwd=workshop, **BUILD)
