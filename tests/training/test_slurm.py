@@ -8,7 +8,7 @@ from commands import PARAMS, ROOT
 from slurm_cluster import cluster, missing, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
-STEPS = 16
+STEPS = 40
 FILES = ("samples.jsonl", "problems.jsonl", "metrics.json", "anatomy.json")
 SCRIPTS = dict(
     re.findall(r"```bash\n(?=#!/bin/bash\n# (\w+\.sh))(.*?)```", (ROOT / "docs/slurm.md").read_text(), re.DOTALL)
