@@ -52,12 +52,12 @@ class Interruption(Callback):
         signal.signal(signal.SIGALRM, self.note)
 
     def note(self, number: int, _: FrameType | None) -> None:
-        """Go on for a while after the first signal; end at the next one, or when the time is up."""
-        if self.number and (self.number, number) != (signal.SIGUSR1, signal.SIGTERM):
+        """Go on for a while after the first SIGTERM, and end when the time is up. SLURM sends it twice."""
+        if number == signal.SIGALRM:
             raise Stopped(self.number)
-        self.number = number
-        if number != signal.SIGUSR1:
+        if number == signal.SIGTERM != self.number:
             signal.alarm(GRACE)
+        self.number = max(self.number, number)
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
         signal.alarm(0)

@@ -127,19 +127,18 @@ def signals_at(monkeypatch, step, *numbers):
 
 
 def test_sigterm_waits_for_the_end_of_the_step_and_saves_it(quick_fit, monkeypatch, tmp_path, capfd):
-    """A second signal, or the alarm where the step's end is far, ends the run at once. All that is lost is the step.
-    SIGUSR1 sets no alarm."""
+    """The alarm where the step's end is far, or Ctrl-C, ends the run at once. All that is lost is the step. SLURM sends
+    SIGTERM twice; SIGUSR1 sets no alarm."""
     straight, _ = quick_fit("--out=straight")
     rare = ("--out=cut", "--train.checkpoint_every=100")
     checkpoints = tmp_path / ".scratch/train/cut/checkpoints"
     for at, numbers, kept in (
-        (0, [signal.SIGTERM, signal.SIGTERM], []),
-        (0, [signal.SIGTERM], [1]),
+        (0, [signal.SIGTERM, signal.SIGALRM], []),
+        (0, [signal.SIGTERM, signal.SIGTERM], [1]),
         (1, [signal.SIGTERM, signal.SIGALRM], [1]),
         (1, [signal.SIGINT], [1]),
-        (1, [signal.SIGUSR1, signal.SIGUSR1], [1]),
         (1, [signal.SIGUSR1, signal.SIGTERM, signal.SIGALRM], [1]),
-        (1, [signal.SIGUSR1], [1, 2]),
+        (1, [signal.SIGUSR1, signal.SIGUSR1], [1, 2]),
     ):
         told = signal.SIGTERM if signal.SIGTERM in numbers else numbers[0]
         with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:

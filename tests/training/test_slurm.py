@@ -8,7 +8,7 @@ from commands import PARAMS, ROOT
 from slurm_cluster import cluster, missing, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
-STEPS = 16
+STEPS = 40
 FILES = ("samples.jsonl", "problems.jsonl", "metrics.json", "anatomy.json")
 SCRIPTS = dict(
     re.findall(r"```bash\n(?=#!/bin/bash\n# (\w+\.sh))(.*?)```", (ROOT / "docs/slurm.md").read_text(), re.DOTALL)
@@ -83,7 +83,7 @@ def test_a_training_goes_on_to_the_same_numbers_after_a_signal_and_after_a_job_o
     slurm.run(*FIT, "--out=two", cwd=place)
     job = submit(slurm, place, "fit.sh")
     log = place / "fit.log"
-    high = ["sbatch", "--partition=high", "--nodes=2", "--output=high.log", "--wrap=sleep 1"]
+    high = ["sbatch", "--partition=high", "--nodes=2", "--exclusive", "--output=high.log", "--wrap=sleep 1"]
     for starts, stop in ((1, ["scancel", "--batch", "--signal=USR1", job]), (2, high)):
         until(lambda starts=starts: is_at_work(log, starts), 600)
         slurm.run(*stop, cwd=place)
