@@ -146,6 +146,7 @@ def train(run: Run) -> tuple[Path, float]:
 
     from replication.data.module import ProblemModule
     from replication.training import resume
+    from replication.training.disk import check_disk
     from replication.training.export import export_run
     from replication.training.module import E3RLModule
     from replication.training.trainer import build_trainer
@@ -165,6 +166,7 @@ def train(run: Run) -> tuple[Path, float]:
             resume.begin(scratch, identity_of(run, base, data), accept=run.options["accept"])
             for name in resume.drop_damaged(scratch):
                 print(f"{name} is no longer whole: it is dropped")
+            check_disk(config, scratch, policy)
         checkpoint = None if fresh else resume.last_checkpoint(scratch)
         module = E3RLModule(config, policy, tokenizer, problems, seed, validation)
         t = config.train

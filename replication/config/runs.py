@@ -26,6 +26,8 @@ class TrainConfig:
     """Passes over the rollout"""
     micro_rows: int = 128
     """Completions in one forward and backward pass: bounds activation memory, does not change the gradient"""
+    width_multiple: int = 1
+    """Widths of these passes are multiples of this, in tokens: a GPU plans its attention anew for every width"""
     lr: float = 1e-6
     """Learning rate of AdamW after the warm-up"""
     warmup: int = 0
@@ -55,6 +57,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require_count("train", self, "steps", "minibatches", "micro_rows", "checkpoint_every", "keep_checkpoints")
+        require_count("train", self, "width_multiple", most=100_000)
         require_count("train", self, "prompts", "validate_problems", "validate_samples", most=10_000)
         require_count("train", self, "epochs", most=1_000)
         require_count("train", self, "warmup", "validate_every", "max_silent_steps", least=0)
@@ -84,12 +87,17 @@ class TrainerConfig:
     """Recompute activations in the backward pass"""
     gpu_gib: int = 0
     """GiB of memory that each GPU must have; 0 asks for no GPU"""
+    silence: int = 120
+    """Seconds that a process may be silent, as a stopped one is, before the others end and name it; 0: for ever"""
+    max_wait: int = 720
+    """Minutes that the processes may wait for each other, as for the one with the longest rollout"""
     logger: Literal["dvclive", "tensorboard", "wandb", "none"] = "dvclive"
     """Where metrics go while a run lasts"""
 
     def __post_init__(self) -> None:
         require_count("trainer", self, "devices", "nodes", most=10_000)
-        require_count("trainer", self, "gpu_gib", least=0)
+        require_count("trainer", self, "gpu_gib", "silence", least=0)
+        require_count("trainer", self, "max_wait", most=100_000)
         takes = {"none"} | ({"optimizer"} if "zero" in self.strategy else set())
         takes |= {"parameters"} if self.strategy == "deepspeed_zero3" else set()
         require(self.offload in takes, "trainer.offload", self.offload, f"what {self.strategy} can do")

@@ -16,8 +16,9 @@ from replication.data.sources import Problem
 from replication.evaluation.run import chunks
 from replication.planning import seconds, vllm
 from replication.planning.memory import available, kv_cache, record, rollout_logits, weights
-from replication.planning.page import machine_memory, plan_of, size
+from replication.planning.page import machine_memory, plan_of
 from replication.planning.plan import Plan
+from replication.training.disk import size
 
 PUBLISHED = {
     **{"amc23": 40, "aime24": 30, "aime25": 30, "aime26": 30},

@@ -35,24 +35,34 @@ def gathered(p: Plan, rollout: bool) -> int:
     return p.element * (whole if rollout else min(whole, LIVE))
 
 
+def merged(p: Plan) -> int:
+    """Copies of the blocks' linear layers with LoRA's adapters in them, from which the embedded engine samples."""
+    return p.element * p.sizes.linear if p.sizes.adapters and not vllm.is_used(p) else 0
+
+
 def reference(p: Plan) -> int:
     """A copy of the policy before RL, where the objective has a KL term; ZeRO-3 shares it too."""
     return p.element * p.sizes.parameters // (p.world if p.stage == 3 else 1) if p.config.objective.kl else 0
 
 
 def gradients(p: Plan) -> int:
-    """Single: 4 bytes a trained weight. DDP: 4, and 4 of its buckets. ZeRO: its share, in the weights' type. Offloaded:
-    none on the GPU."""
+    """Single: 4 bytes a trained weight. DDP: 4, and 4 of its buckets. ZeRO: its share, 4. Offloaded: none on the GPU,
+    but for the float32 sum of bfloat16 gradients under ZeRO-2, which goes to the machine's memory once an update."""
     if p.stage == 0:
         return p.trained * (4 if p.config.trainer.strategy == "single" else 8)
-    return 0 if p.config.trainer.offload != "none" else p.trained * p.element // p.shards
+    return 0 if p.config.trainer.offload != "none" and not adds_up(p) else 4 * p.trained // p.shards
+
+
+def adds_up(p: Plan) -> bool:
+    """Whether each gradient is added into its share of a float32 sum as it comes: ZeRO-2's, of bfloat16 weights."""
+    return p.stage == 2 and p.element == 2
 
 
 def gradients_passing(p: Plan) -> int:
     """While a micro-batch passes: those of the micro-batches before it, if there are any. DDP keeps its buckets, ZeRO-3
-    its share; ZeRO-2 holds its share of the sum and of the newest."""
+    its share; ZeRO-2 holds its share of the sum, and of the newest unless it adds up."""
     if p.stage:
-        return gradients(p) * (2 if p.stage == 2 and p.accumulates else 1)
+        return gradients(p) * (2 if p.stage == 2 and p.accumulates and not adds_up(p) else 1)
     return gradients(p) if p.accumulates else gradients(p) - 4 * p.trained
 
 
@@ -75,11 +85,11 @@ def buffers(p: Plan) -> int:
 
 def update(p: Plan) -> int:
     """While the optimizer steps: a root of the second moments of all tensors together on a GPU, of one at a time on the
-    CPU (4 bytes each), and under DeepSpeed a float32 copy of the share of the gradients (4)."""
+    CPU (4 bytes each), and under DeepSpeed a copy of the share of the gradients (4) unless they add up."""
     if p.config.trainer.offload != "none":
         return 0
     if p.stage:
-        return 8 * p.trained // p.shards
+        return (4 if adds_up(p) else 8) * p.trained // p.shards
     return 4 * (p.trained if p.config.trainer.gpu_gib else min(p.trained, p.sizes.largest))
 
 
@@ -166,6 +176,7 @@ def memory(p: Plan) -> Memory:
     trained["gathered weights"] = gathered(p, rollout=False)
     backward = trained["activations"] + layer_backward(p)
     sampled = {"KV cache": kv_cache(p), "logits": rollout_logits(p), "gathered weights": gathered(p, rollout=True)}
+    sampled["merged weights"] = merged(p)
     if vllm.is_used(p):  # asleep in the other phases
         sampled = {"vLLM": vllm.held(p), "gathered weights": gathered(p, rollout=True)}
         held["vLLM"] = trained["vLLM"] = vllm.asleep(p)
@@ -185,12 +196,12 @@ def peak(p: Plan) -> int:
 def host_memory(p: Plan) -> int:
     """Bytes of a machine's own memory, over its processes: while loading, `element` of each weight in every one, and of
     the reference policy's where the objective has a KL term; then, where offloading, 12 a trained weight of master and
-    moments, 4 of gradients in float32 and `element` while accumulated, and `element` of each weight, shared. The larger
-    of the two; 0 where the processes run there anyway."""
+    moments, 4 of gradients and 4 while they are accumulated there, and `element` of each weight, shared. The larger of
+    the two; 0 where the processes run there anyway."""
     trainer, whole = p.config.trainer, (p.sizes.parameters + p.sizes.adapters) * p.element
     if not trainer.gpu_gib:
         return 0
-    state = p.trained * (16 + p.element) if trainer.offload != "none" else 0
+    state = p.trained * (16 if adds_up(p) else 20) if trainer.offload != "none" else 0
     offloaded = (state + (whole if trainer.offload == "parameters" else 0)) * trainer.devices // p.shards
     copies = 2 if p.config.objective.kl else 1
     return max(copies * whole * trainer.devices, offloaded)

@@ -13,8 +13,7 @@ from replication.planning.memory import Memory, available, fits, host_memory, me
 from replication.planning.plan import PROMPT, SMALL_PROMPT, Plan
 from replication.planning.remedies import remedies, roomiest
 from replication.planning.sizes import sizes_of
-
-GIB = 2**30
+from replication.training.disk import checkpoint_bytes, checkpoints_at_once, run_bytes, size
 
 
 def machine_memory() -> int:
@@ -38,8 +37,9 @@ def adapters_of(policy: PolicyConfig, rank: int) -> int:
 
 def findings(p: Plan, model: str) -> dict[str, Any]:
     """What the plan says of memory and tokens, in bytes."""
-    machine = machine_memory()
+    machine, config = machine_memory(), p.config
     ok = fits(p, machine)
+    weights = p.sizes.parameters + p.sizes.adapters, p.trained
     return {
         "model": model,
         "parameters": p.sizes.parameters,
@@ -51,6 +51,11 @@ def findings(p: Plan, model: str) -> dict[str, Any]:
         "peak": peak(p),
         "available": available(p, machine),
         "machine": host_memory(p),
+        "disk": {
+            "checkpoint": checkpoint_bytes(config, *weights),
+            "checkpoints": checkpoints_at_once(config),
+            "run": run_bytes(config, *weights),
+        },
         "fits": ok,
         "lack": vllm.lack(p),
         "roomiest_max_rows": roomiest(p, machine),
@@ -72,14 +77,10 @@ def times(p: Plan, fits: bool) -> dict[str, Any]:
     return {**found, "assumptions": seconds.assumptions(p, timed=not found["untimed"])}
 
 
-def size(count: float) -> str:
-    """Bytes as GiB, or as MiB where that is less than a tenth."""
-    return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else f"{count / 2**20:.1f} MiB"
-
-
 PARTS = (
     "weights",
     "gathered weights",
+    "merged weights",
     "reference",
     "gradients",
     "optimizer",
@@ -124,6 +125,10 @@ def page(found: dict[str, Any], p: Plan) -> str:
         + f": {size(found['peak'])} of {size(found['available'])} at the most"
         + (f"; {size(found['machine'])} of each machine's own memory" if found["machine"] else ""),
     ]
+    disk = found["disk"]
+    lines.append(
+        f"disk: {size(disk['run'])}, for {disk['checkpoints']} checkpoints of {size(disk['checkpoint'])} and the export"
+    )
     if found["lack"]:
         lines.append(found["lack"])
     if found["fits"]:

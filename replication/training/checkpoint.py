@@ -15,7 +15,8 @@ from lightning.pytorch.callbacks import Callback
 
 from replication.errors import Stopped
 from replication.outputs import GO_ON, writing
-from replication.training.resume import complete, mark
+from replication.training.disk import free, lack
+from replication.training.resume import complete, mark, size_of
 
 GRACE = 20  # seconds; schedulers kill a process some 30 s after they have asked it to stop
 
@@ -90,12 +91,20 @@ class RolloutCheckpoint(Callback):
         if done % self.every and done < module.config.train.steps and not asked_to_stop:
             return
         signal.alarm(0)
+        module.doing = f"checkpoint after step {done}"
         self.save(trainer, module, self.folder / f"rollout={done}.ckpt")
         if asked_to_stop:
             raise Stopped(asked_to_stop)
 
     def save(self, trainer: L.Trainer, module: Any, path: Path) -> None:
-        """Save a checkpoint, and remove those that are no longer kept."""
+        """Save a checkpoint, and remove those that are no longer kept.
+
+        Raises:
+            UserError: it would not fit on the disk, on all processes.
+        """
+        size = module.most(self.largest() if trainer.is_global_zero else 0)
+        if module.most(trainer.is_global_zero and free(path.parent) < size):
+            raise lack(path, size)
         with writing(path, GO_ON):
             trainer.save_checkpoint(path)  # a file, or under DeepSpeed a folder that is written in place
         if trainer.is_global_zero:
@@ -107,6 +116,10 @@ class RolloutCheckpoint(Callback):
                     path = self.folder / f"rollout={old}.ckpt"
                     path.with_suffix(".complete").unlink()
                     trainer.strategy.remove_checkpoint(path)
+
+    def largest(self) -> int:
+        """Bytes of the largest checkpoint that is kept; 0 before the first, for which `check_disk` has looked."""
+        return max((size_of(self.folder / f"rollout={done}.ckpt") for done in complete(self.folder)), default=0)
 
     def score(self, history: list[dict[str, float]]) -> float:
         """Of the rollouts since the checkpoint before; -inf where others were validated and these were not."""

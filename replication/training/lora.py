@@ -15,9 +15,8 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from replication.config import PolicyConfig
+from replication.rollout.adapters import NAME
 from replication.seeds import seed_for
-
-NAME = "default"  # of the adapter, as peft calls it
 
 
 def add_adapters(policy: Any, config: PolicyConfig, seed: int) -> None:

@@ -65,6 +65,7 @@ class E3RLModule(L.LightningModule):
         self.head_calls = 1  # of each micro-batch's forward pass: the same number on every process
         self.running: Tensor | None = None  # [N] running baseline of the erasure, in nats
         self.history: list[dict[str, float]] = []  # one row a step; saved with the checkpoint
+        self.doing = "start"  # phase and step, for whom watches
 
     def train(self, mode: bool = True) -> E3RLModule:
         """Stay in eval mode, whoever asks: what is random in training mode is of another policy than sampled."""
@@ -74,9 +75,11 @@ class E3RLModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Roll out, grade, give credit, and update on every minibatch."""
         step, slots, indices = batch  # this process's share of the step's problems
+        self.doing = f"rollout of step {step + 1}"
         with whole_weights(self.trainer.strategy):
             rollout, correct = self.sampler.step(step, slots, indices, self.running)  # verdicts are [P, G]
-            seqs = sequences(rollout, self.tokenizer.pad_token_id, attempts=self.config.credit.negatives)
+            settings = self.config.credit.negatives, self.config.train.width_multiple
+            seqs = sequences(rollout, self.tokenizer.pad_token_id, *settings)
             lost = (seqs.token_mask & ~seqs.known).sum()
             self.metrics.add_total("dropped_logp", float(lost))
             dropped, scored = self.added(lost, seqs.token_mask.sum())
@@ -86,6 +89,7 @@ class E3RLModule(L.LightningModule):
         if self.trainer.loggers and self.global_rank == 0 and step % self.config.train.checkpoint_every == 0:
             log_samples(self.trainer.loggers, sample_rows(step + 1, rollout, correct, self.tokenizer))
 
+        self.doing = f"update of step {step + 1}"
         train, g = self.config.train, rollout.group_size
         minibatch_of = (torch.arange(len(slots), device=self.device) % train.minibatches)[seqs.owner // g]  # [r]
         weight = self.loss_weight(seqs, minibatch_of)  # [r, T]
@@ -218,6 +222,7 @@ class E3RLModule(L.LightningModule):
         """Validate if it is time; reduce the step's metrics over processes, log them, and keep them."""
         train = self.config.train
         if train.validate_every and (step + 1) % train.validate_every == 0:
+            self.doing = f"validation after step {step + 1}"
             with whole_weights(self.trainer.strategy):
                 self.sampler.validate(self.sampler.heldout[self.global_rank :: self.trainer.world_size])
         row = {"step": float(step + 1), **self.metrics.reduce(self.trainer.strategy)}

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,25 @@ from replication.errors import UserError
 def build_strategy(trainer: TrainerConfig, train: TrainConfig) -> Strategy:
     """The Lightning strategy that the settings name."""
     cuda = torch.cuda.is_available()
+    backend, wait = None if cuda else "gloo", timedelta(minutes=trainer.max_wait)
     if trainer.strategy == "single":
         return SingleDeviceStrategy(torch.device("cuda:0" if cuda else "cpu"))
     if trainer.strategy == "ddp":
-        return DDPStrategy(process_group_backend=None if cuda else "gloo", find_unused_parameters=False)
+        return DDPStrategy(process_group_backend=backend, find_unused_parameters=False, timeout=wait)
     settings: dict[str, Any] = {
         "stage": 3 if trainer.strategy == "deepspeed_zero3" else 2,
         "offload_optimizer": trainer.offload != "none",
         "offload_parameters": trainer.offload == "parameters",
         "config": None,
         "logging_batch_size_per_gpu": 1,
-        "process_group_backend": None if cuda else "gloo",
+        "process_group_backend": backend,
+        "timeout": wait,
     }
     strategy = DeepSpeedStrategy(**settings) if cuda else CPUDeepSpeedStrategy(**settings)
     # Lightning hands DeepSpeed no clipping of its own under manual optimization
     assert isinstance(strategy.config, dict)
     strategy.config["gradient_clipping"] = float(train.grad_clip)
+    strategy.config["data_types"] = {"grad_accum_dtype": "fp32"}  # micro-batches are summed in float32
     strategy.config["zero_force_ds_cpu_optimizer"] = False  # torch's fused AdamW steps on the CPU, too
     return strategy
 

@@ -24,6 +24,7 @@ from replication.errors import UserError
 from replication.training.checkpoint import CheckpointFile, Interruption, RolloutCheckpoint
 from replication.training.resume import CHECKPOINTS
 from replication.training.strategy import build_strategy, whole_weights
+from replication.training.watchdog import Watchdog
 
 
 class AtTheEnd(Callback):
@@ -44,6 +45,7 @@ def build_trainer(config: Config, folder: Path, at_the_end: Callable[[], None]) 
     trainer, train = config.trainer, config.train
     warnings.filterwarnings("ignore", "Found .* in eval mode")  # where the policy stays (training.module)
     interruption = Interruption()
+    watchdog = Watchdog(folder, trainer.silence, trainer.max_wait)
     checkpoints = RolloutCheckpoint(folder / CHECKPOINTS, train.checkpoint_every, train.keep_checkpoints, interruption)
     return L.Trainer(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
@@ -54,7 +56,7 @@ def build_trainer(config: Config, folder: Path, at_the_end: Callable[[], None]) 
         max_epochs=1,
         enable_checkpointing=False,  # RolloutCheckpoint does it
         logger=build_logger(trainer.logger, folder),
-        callbacks=[interruption, checkpoints, AtTheEnd(at_the_end), TQDMProgressBar(refresh_rate=1)],
+        callbacks=[watchdog, interruption, checkpoints, AtTheEnd(at_the_end), TQDMProgressBar(refresh_rate=1)],
         plugins=[CheckpointFile(), *environment_of(trainer)],
         use_distributed_sampler=False,  # the problems are dealt out by data.module.share
         enable_model_summary=False,

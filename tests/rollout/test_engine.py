@@ -438,3 +438,14 @@ def test_tokens_without_a_probability_are_judged_by_the_others(model):
         assert done.attempts and not done.logp.isfinite().all()
         reached = torch.arange(ROLLOUT.segments) < done.segments[:, None]
         assert done.u[reached].isfinite().all() and done.u[reached].gt(0).any()
+
+
+def test_attention_is_decoded_without_cudnn_which_is_back_afterwards(model):
+    """It would plan anew for every length of the keys. The flag is torch's own, and there without a GPU."""
+    seen = []
+    hook = model.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cuda.cudnn_sdp_enabled()))
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    run(model)
+    hook.remove()
+    assert before and len(seen) > 5 and not any(seen)
+    assert torch.backends.cuda.cudnn_sdp_enabled()

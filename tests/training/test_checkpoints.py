@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,10 +16,13 @@ import torch
 from commands import PARAMS, ROOT, SMALL, command
 from safetensors.torch import load_file
 
+from experiments.training.plan import settings
 from replication.config import TrainerConfig
 from replication.errors import UserError, run_command
+from replication.planning.sizes import sizes_of
 from replication.training.checkpoint import CheckpointFile, Interruption, RolloutCheckpoint
-from replication.training.resume import accepted, begin, complete, drop_damaged, last_checkpoint, mark
+from replication.training.disk import checkpoint_bytes
+from replication.training.resume import accepted, begin, complete, drop_damaged, last_checkpoint, mark, size_of
 from replication.training.trainer import environment_of
 
 BUILD = {"TORCH_EXTENSIONS_DIR": str(ROOT / ".scratch/torch_extensions")}  # compiled once, about two minutes
@@ -59,6 +63,12 @@ def test_kill_and_resume_give_the_same_numbers(workshop, way):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not resumed.exists()
+    checkpoints = scratch / resumed.name / "checkpoints"
+    config = settings("tiny", shlex.join([*argv, f"--params={PARAMS}"]))
+    sizes = sizes_of(config.policy)
+    wanted = checkpoint_bytes(config, sizes.parameters + sizes.adapters, sizes.adapters or sizes.parameters)
+    took = size_of(checkpoints / f"rollout={min(complete(checkpoints))}.ckpt")
+    assert took == pytest.approx(wanted, rel=0.1), (took, wanted)  # the rest is what torch writes around it
     done = command("fit", *argv, f"--out={resumed}", cwd=workshop, **BUILD)
     assert "resuming from" in done.stdout
     assert history(resumed) == history(straight)
@@ -278,9 +288,11 @@ def test_checkpoints_are_not_staged_elsewhere(tmp_path, monkeypatch):
 def test_a_checkpoint_that_the_disk_does_not_take_is_one_line(tmp_path, small_files, save, reason):
     """`torch.save` hides what the disk said, and by a path, as DeepSpeed calls it, does not know it."""
     keep = RolloutCheckpoint(tmp_path, 1, 2, Interruption())
-    trainer = SimpleNamespace(save_checkpoint=lambda path: save({"weights": torch.zeros(99_999)}, path))
+    trainer = SimpleNamespace(
+        save_checkpoint=lambda path: save({"weights": torch.zeros(99_999)}, path), is_global_zero=True
+    )
     with small_files(1000), pytest.raises(UserError) as error:
-        keep.save(trainer, None, tmp_path / "rollout=1.ckpt")
+        keep.save(trainer, SimpleNamespace(most=int), tmp_path / "rollout=1.ckpt")
     what = f"rollout=1.ckpt cannot be written: {reason}: make room there, and run the same command to go on"
     assert str(error.value).endswith(what) and not complete(tmp_path)
 

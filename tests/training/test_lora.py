@@ -72,6 +72,32 @@ def test_the_model_stays_what_it_is_and_merges_into_the_plain_one(family):
     assert model.state_dict().keys() == plain.state_dict().keys()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_rollout_is_of_merged_weights_which_are_put_back_to_the_bit(family):
+    model = adapted_model(family)
+    before = {name: (weight.data_ptr(), weight.clone()) for name, weight in model.named_parameters()}
+    calls = []
+    for _, layer in adapted(model):
+        layer.lora_A["default"].register_forward_hook(lambda *_: calls.append(1))
+    engine = TorchEngine(model)
+    with torch.no_grad():
+        want = model(IDS).logits
+        assert calls
+        calls.clear()
+        engine.sync()
+        engine.sync()  # of the next step, without a rest between
+        merged = model(IDS).logits
+    linear = all(isinstance(layer.base_layer, nn.Linear) for _, layer in adapted(model))
+    assert not calls or not linear  # Conv1D, which is none, keeps its adapters
+    torch.testing.assert_close(merged, want, rtol=1e-5, atol=5e-5)
+    engine.rest()
+    for name, weight in model.named_parameters():
+        assert weight.data_ptr() == before[name][0] and torch.equal(weight, before[name][1]), name
+    loss = model(IDS).logits.square().mean()
+    loss.backward()
+    assert all(layer.lora_B["default"].weight.grad.any() for _, layer in adapted(model))
+
+
 def test_adapters_start_as_a_function_of_seed_and_layer():
     def start(seed, noise):
         model = small_model()

@@ -83,11 +83,14 @@ def test_micro_batches_add_up_to_the_whole_gradient(rollout, size):
     seqs.old_logp = seqs.old_logp + 0.1 * torch.randn(seqs.tokens.shape)
     weight = row_mean_weights(seqs.token_mask, 6)
 
-    def gradient(rows):
+    def gradient(rows, multiple=1):
         model.zero_grad()
         total = 0.0
-        for batch in micro_batches(torch.arange(6), rows, seqs, advantage, weight, None):
+        wide = sequences(rollout, 0, multiple=multiple)
+        wide.old_logp = seqs.old_logp
+        for batch in micro_batches(torch.arange(6), rows, wide, advantage, weight, None):
             part = batch.sequences
+            assert part.ids.shape[1] % multiple == 0 and part.ids.shape[1] - int(part.size.max()) < multiple
             logp, _ = completion_logp(model, part.ids, part.at, part.tokens, 0.7)
             loss = (clipped_loss(importance_ratio(logp, part.old_logp), batch.advantage, 0.2, 0.2) * batch.weight).sum()
             loss.backward()
@@ -95,9 +98,9 @@ def test_micro_batches_add_up_to_the_whole_gradient(rollout, size):
         return total, torch.cat([p.grad.flatten() for p in model.parameters()])
 
     loss, grad = gradient(6)
-    other_loss, other_grad = gradient(size)
-    assert other_loss == pytest.approx(loss, abs=1e-6)  # a sum that cancels
-    torch.testing.assert_close(other_grad, grad, atol=1e-6, rtol=1e-4)
+    for other_loss, other_grad in (gradient(size), gradient(size, multiple=64)):
+        assert other_loss == pytest.approx(loss, abs=1e-6)  # a sum that cancels
+        torch.testing.assert_close(other_grad, grad, atol=1e-6, rtol=1e-4)
     assert float(grad.abs().max()) > 1e-3
 
 

@@ -7,7 +7,8 @@ regenerated tokens cost n decoding steps and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from replication.config import RolloutConfig
 from replication.errors import UserError
+from replication.rollout.adapters import Merged
 from replication.rollout.builtin.cache import RowCache
 from replication.rollout.builtin.rows import DONE, Rows
 from replication.rollout.builtin.slots import Slots
@@ -25,8 +27,20 @@ from replication.rollout.uncertainty import MEASURES, token_surprisal
 from replication.seeds import uniforms
 
 
+@contextmanager
+def without_cudnn() -> Iterator[None]:
+    """Attention without cuDNN, which would plan it anew for every length of the keys, and they grow with each pass."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+
+
 class TorchEngine:
-    """An `Engine` that runs the model where it is, with the weights that it has at that moment.
+    """An `Engine` that runs the model where it is, with the weights that it has at that moment. Between `sync` and
+    `rest` LoRA's adapters are merged into copies of theirs.
 
     Args:
         model: a transformers causal LM with full or sliding-window attention, in eval mode.
@@ -41,19 +55,23 @@ class TorchEngine:
         refuse_unsupported(model)
         self.model = model
         self.ids = embedded(model)
+        self.merged: Merged | None = None
 
     @property
     def device(self) -> torch.device:
         return torch.device(self.model.device)
 
     def sync(self) -> None:
-        pass  # the weights are read where they are
+        self.rest()
+        self.merged = Merged(self.model)
 
     def rest(self) -> None:
-        pass  # a session has given everything back
+        if self.merged:
+            self.merged.undo()
+            self.merged = None
 
     def close(self) -> None:
-        pass
+        self.rest()
 
     def room(self, rollout: RolloutConfig) -> int:
         limit = getattr(text_config(self.model), "max_position_embeddings", None) or 2**31
@@ -98,6 +116,7 @@ class TorchSession:
         self.rows.phase[rows] = DONE
 
     @torch.inference_mode()  # a seventh faster than `no_grad` for a small model
+    @without_cudnn()
     def next(self) -> Piece:
         rows = self.slots.front()
         if len(rows) == 0:

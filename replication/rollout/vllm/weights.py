@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.core_model_loading import revert_weight_conversion
 
-BASE, ADAPTERS = ".base_layer.", (".lora_A.", ".lora_B.")
-
-
-def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """Name and value of every weight of the plain model: adapters are added to theirs, out of place."""
-    layers = dict(model.named_modules())
-    for name, weight in model.named_parameters():  # a tied one once
-        if any(part in name for part in ADAPTERS):
-            continue
-        value = weight.detach()
-        if BASE in name:
-            owner, _, kind = name.rpartition(BASE)
-            if kind == "weight":
-                value = value + layers[owner].get_delta_weight("default").to(value.dtype)
-            name = f"{owner}.{kind}"
-        yield name, value
+from replication.rollout.adapters import plain_weights
 
 
 @torch.no_grad()

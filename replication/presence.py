@@ -1,4 +1,4 @@
-"""Which processes of an evaluation are at work: each holds a lock as long as it lives, however it ends."""
+"""Which of the processes of a command are at work: each holds a lock as long as it lives, however it ends."""
 
 from __future__ import annotations
 
