@@ -39,7 +39,7 @@ def test_the_minutes_of_a_step_are_the_plans():
 
 
 def test_the_plan_that_the_page_shows():
-    p = paper("8b")
+    p = paper("8b", "--train.steps 500")
     shown = RUNNING.split("$ python -m replication.fit --model 8b --plan\n")[1].split("```")[0].strip()
     assert page(findings(p, "q8b"), p).startswith(shown)
     for name, flags in (("4B on 8 GPUs", ""), ("8B on 8 GPUs", ""), ("8B on one GPU", "--trainer.devices 1")):
