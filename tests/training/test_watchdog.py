@@ -18,7 +18,7 @@ from replication.training import watchdog
 from replication.training.resume import complete
 from replication.training.watchdog import Watchdog
 
-DDP = [*SMALL, "--seed=7", "--train.steps=6", "--trainer.strategy=ddp", "--trainer.devices=2", "--trainer.silence=4"]
+DDP = [*SMALL, "--seed=7", "--train.steps=6", "--trainer.strategy=ddp", "--trainer.devices=2"]
 
 
 def sign_of(alive, rank):
@@ -30,7 +30,7 @@ def sign_of(alive, rank):
 @pytest.mark.parametrize(
     ("number", "says"),
     [
-        (signal.SIGSTOP, "has given no sign of life for 4 s (trainer.silence), last seen in the "),
+        (signal.SIGSTOP, "has given no sign of life for 10 s (trainer.silence), last seen in the "),
         (signal.SIGKILL, "has ended, last seen in the "),
     ],
 )
@@ -40,7 +40,16 @@ def test_a_process_that_stops_or_dies_is_named_and_the_run_goes_on(workshop, num
         command("fit", *DDP, f"--out={straight}", cwd=workshop)
     alive = workshop / ".scratch/train" / name / "alive"
     process = subprocess.Popen(
-        [sys.executable, "-m", "replication.fit", "--params", str(PARAMS), *DDP, f"--out={workshop / name}"],
+        [
+            sys.executable,
+            "-m",
+            "replication.fit",
+            "--params",
+            str(PARAMS),
+            *DDP,
+            f"--out={workshop / name}",
+            "--trainer.silence=10",
+        ],
         cwd=workshop,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
