@@ -18,7 +18,7 @@ from replication.training import watchdog
 from replication.training.resume import complete
 from replication.training.watchdog import Watchdog
 
-DDP = [*SMALL, "--seed=7", "--train.steps=6", "--trainer.strategy=ddp", "--trainer.devices=2"]
+DDP = [*SMALL, "--seed=7", "--train.steps=16", "--trainer.strategy=ddp", "--trainer.devices=2"]
 
 
 def sign_of(alive, rank):
