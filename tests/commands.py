@@ -39,8 +39,11 @@ def command(name: str, *argv: str, cwd: Path, check: bool = True, **env: str) ->
     return run("-m", f"replication.{name}", *argv, cwd=cwd, check=check, **env)
 
 
-def started(name: str, *argv: str, cwd: Path, stderr: int = subprocess.DEVNULL, **env: str) -> subprocess.Popen[str]:
-    """`python -m replication.<name>` in the background, over the settings of the tests."""
+def started(
+    name: str, *argv: str, cwd: Path, stderr: int = subprocess.DEVNULL, own_group: bool = False, **env: str
+) -> subprocess.Popen[str]:
+    """`python -m replication.<name>` in the background, over the settings of the tests; its processes may be a group
+    of their own, to be killed together."""
     return subprocess.Popen(
         [sys.executable, "-m", f"replication.{name}", *argv, "--params", str(PARAMS)],
         cwd=cwd,
@@ -48,6 +51,7 @@ def started(name: str, *argv: str, cwd: Path, stderr: int = subprocess.DEVNULL, 
         stdout=subprocess.DEVNULL,
         stderr=stderr,
         text=True,
+        start_new_session=own_group,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from replication.config import TrainerConfig
 from replication.evaluation.statistics import Interval
 from replication.gate.judge import OK, judge_default
 from replication.gate.record import KINDS
@@ -217,6 +218,12 @@ def test_the_installs_figures_are_those_that_were_measured():
         )
         assert re.search(row, text, re.M), row
     assert len(found["installs"]) == 3 and f"{date.fromisoformat(found['date']):%-d %B %Y}" in text
+
+
+def test_the_waits_of_the_page_are_the_defaults():
+    text, trainer = (ROOT / "docs/running.md").read_text(), TrainerConfig()
+    assert f"`trainer.silence` ({trainer.silence} s)" in text
+    assert f"`trainer.max_wait` ({trainer.max_wait // 60}\n  hours)" in text and trainer.max_wait % 60 == 0
 
 
 def test_the_default_on_vllm_is_inside_the_gate_and_the_page_tells_its_figures():

@@ -130,7 +130,7 @@ def test_a_failing_stage_stops_its_siblings_and_says_what_failed(place):
 
 
 def test_a_killed_training_stops_its_siblings(place):
-    write(place, one=stage("LONG"), two=stage("LONG; true"))
+    write(place, one=stage("LONG"), two=stage("LONG && true"))
     process = begin(place, "--jobs", "2")
     wait_for(lambda: len([pid for pid in sleepers(place) if comm(pid) == "sleep"]) == 2)
     os.kill(next(pid for pid in sleepers(place) if comm(pid) == "sleep"), signal.SIGKILL)

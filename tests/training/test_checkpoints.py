@@ -6,14 +6,13 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from commands import PARAMS, ROOT, SMALL, command
+from commands import PARAMS, ROOT, SMALL, command, started
 from safetensors.torch import load_file
 
 from experiments.training.plan import settings
@@ -48,14 +47,7 @@ def test_kill_and_resume_give_the_same_numbers(workshop, way):
     command("fit", *argv, f"--out={straight}", cwd=workshop, **BUILD)
     scratch = workshop / ".scratch/train"
     assert not complete(scratch / straight.name / "checkpoints")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "replication.fit", "--params", str(PARAMS), *argv, f"--out={resumed}"],
-        cwd=workshop,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **BUILD},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = started("fit", *argv, f"--out={resumed}", cwd=workshop, own_group=True, **BUILD)
     deadline = time.monotonic() + 240
     while not complete(scratch / resumed.name / "checkpoints"):
         assert process.poll() is None and time.monotonic() < deadline, "no checkpoint was written"
@@ -83,15 +75,7 @@ def test_kill_and_resume_give_the_same_numbers(workshop, way):
 def test_sigterm_ends_every_process_of_a_training(workshop):
     """As `kill` sends it, to the first process alone: the others save the step with it, and none is left."""
     argv = [*SMALL, "--seed=6", "--train.steps=5000", "--out=ended", *WAYS["ddp"]]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "replication.fit", "--params", str(PARAMS), *argv],
-        cwd=workshop,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = started("fit", *argv, cwd=workshop, stderr=subprocess.PIPE, own_group=True)
     checkpoints, deadline = workshop / ".scratch/train/ended/checkpoints", time.monotonic() + 240
     while not complete(checkpoints):
         assert process.poll() is None and time.monotonic() < deadline, "no checkpoint was written"

@@ -3,15 +3,15 @@
 import json
 import os
 import signal
+import socket
 import subprocess
-import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from types import SimpleNamespace
 
 import pytest
-from commands import PARAMS, ROOT, SMALL, command, wait_until
+from commands import SMALL, command, started, wait_until
 
 from replication.presence import present
 from replication.training import watchdog
@@ -35,48 +35,38 @@ def sign_of(alive, rank):
     ],
 )
 def test_a_process_that_stops_or_dies_is_named_and_the_run_goes_on(workshop, number, says):
+    """Processes that were started one by one, as srun does. Of those that Lightning starts itself it ends the first
+    one, now and then before the line is written."""
     straight, name = workshop / "watched", f"halted-{number.name}"
     if not straight.exists():
         command("fit", *DDP, f"--out={straight}", cwd=workshop)
     alive = workshop / ".scratch/train" / name / "alive"
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "replication.fit",
-            "--params",
-            str(PARAMS),
-            *DDP,
-            f"--out={workshop / name}",
-            "--trainer.silence=10",
-        ],
-        cwd=workshop,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+    argv = [*DDP, f"--out={workshop / name}", "--trainer.silence=10"]
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    process, other = (
+        started("fit", *argv, cwd=workshop, stderr=subprocess.PIPE, own_group=True, LOCAL_RANK=rank, **meeting)
+        for rank in "01"
     )
     checkpoints = alive.parent / "checkpoints"
     wait_until(process, lambda: complete(checkpoints) and " step " in (sign_of(alive, 1) or {"doing": ""})["doing"])
-    assert process.poll() is None
-    os.kill(sign_of(alive, 1)["pid"], number)
+    assert process.poll() is None and sign_of(alive, 1)["pid"] == other.pid
+    os.kill(other.pid, number)
     _, said = process.communicate(timeout=120)
+    other.communicate(timeout=120)  # the stopped one has ended, too
     lines = [line for line in said.splitlines() if "error" in line.lower()]
     assert process.returncode == 2 and "Traceback" not in said, said
     assert len(lines) == 1 and f"process 1 of 2 {says}" in lines[0] and " step " in lines[0]
     assert lines[0].endswith(f"all processes end; {watchdog.AGAIN}")
-    with pytest.raises(ProcessLookupError):  # the stopped one, too
-        for _ in range(200):
-            os.killpg(process.pid, 0)
-            time.sleep(0.05)
+    for group in (process.pid, other.pid):
+        with pytest.raises(ProcessLookupError):
+            for _ in range(200):
+                os.killpg(group, 0)
+                time.sleep(0.05)
     assert "resuming from" in command("fit", *DDP, f"--out={workshop / name}", cwd=workshop).stdout
     for file in ("history.jsonl", "model.safetensors"):
         assert (workshop / name / file).read_bytes() == (straight / file).read_bytes()
-
-
-class Ended(Exception):
-    pass
 
 
 @pytest.fixture
@@ -90,8 +80,8 @@ def watched(tmp_path, monkeypatch):
         self.ended.set()
 
     monkeypatch.setattr(Watchdog, "_end", end)
-    module = SimpleNamespace(doing="update of step 3", history=[])
-    other = SimpleNamespace(doing="rollout of step 3", history=[])
+    module = SimpleNamespace(doing="update of step 3")
+    other = SimpleNamespace(doing="rollout of step 3")
 
     def start(silence, max_wait):
         mine, theirs = Watchdog(tmp_path, silence, max_wait), Watchdog(tmp_path, silence, max_wait)
