@@ -147,12 +147,12 @@ def evaluate(run: Run, out: Path) -> dict[str, Any] | None:
         raise UserError(f"--checkpoint {checkpoint}: there is no such folder; train it with {run.command('fit')}")
     check_start(run)
 
+    from replication.evaluation.presence import forget, is_present, present, wait_for_first, wait_for_others
     from replication.evaluation.queue import Queue
     from replication.evaluation.run import chunks
     from replication.evaluation.samples import write_metrics
     from replication.evaluation.workers import end_with_parent, helped, helpers_wanted, use_own_gpu
     from replication.policy import base_policy
-    from replication.presence import forget, is_present, present, wait_for_first, wait_for_others
 
     end_with_parent()
     use_own_gpu()

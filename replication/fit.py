@@ -1,7 +1,7 @@
 """`python -m replication.fit --model tiny|4b|8b|<folder or hub id> --algorithm e3rl`: train a policy, export it.
 
-Killed at any moment, the same command goes on from the last checkpoint to the same numbers. With `--plan` no weights
-are read and none are trained: it says what the run would take.
+Killed at any moment, the same command goes on from the last checkpoint, on a CPU to the same numbers. With `--plan` no
+weights are read and none are trained: it says what the run would take.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def train(run: Run) -> tuple[Path, float]:
             resume.begin(scratch, identity_of(run, base, data), accept=run.options["accept"])
             for name in resume.drop_damaged(scratch):
                 print(f"{name} is no longer whole: it is dropped")
-            check_disk(config, scratch, policy)
+            check_disk(config, scratch, out, policy)
         checkpoint = None if fresh else resume.last_checkpoint(scratch)
         module = E3RLModule(config, policy, tokenizer, problems, seed, validation)
         t = config.train

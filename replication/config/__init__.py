@@ -67,7 +67,14 @@ class Config:
     @property
     def correction(self) -> Literal["none", "truncate", "mask"]:
         """The correction that a training makes."""
-        return self.objective.correction_with(self.rollout.engine)
+        return self.objective.correction_of(self.engines_differ)
+
+    @property
+    def engines_differ(self) -> bool:
+        """Whether sampler and trainer may give a token different probabilities. The embedded engine is the trainer's
+        own model, but samples from merged adapters: in bfloat16 their sum loses part of a small update."""
+        rounded = self.policy.lora_rank > 0 and self.trainer.precision == "bf16"
+        return self.rollout.engine != "torch" or rounded
 
     @property
     def scores_first(self) -> bool:

@@ -198,7 +198,7 @@ class ObjectiveConfig:
     correction: Literal["auto", "none", "truncate", "mask"] = "auto"
     """Weight of a token's loss where sampler and trainer give it different probabilities: the ratio of the two, at most
     correction_cap (`truncate`), or 0 outside of correction_low to correction_high (`mask`, IcePop). `auto` truncates
-    where the engine is vllm, and is none where it is torch"""
+    where the engine is vllm, and where it is torch with LoRA in bf16; elsewhere it is none"""
     correction_cap: float = 2.0
     """Largest weight of `truncate`"""
     correction_low: float = 0.5
@@ -215,8 +215,8 @@ class ObjectiveConfig:
             require(1 <= getattr(self, key) < math.inf, f"objective.{key}", getattr(self, key), "a number >= 1")
         require(0 <= self.correction_low <= 1, "objective.correction_low", self.correction_low, "between 0 and 1")
 
-    def correction_with(self, engine: str) -> Literal["none", "truncate", "mask"]:
-        """The correction of a training whose completions the engine samples: what `auto` stands for there."""
+    def correction_of(self, differ: bool) -> Literal["none", "truncate", "mask"]:
+        """What `auto` stands for where sampler and trainer differ, and where they do not."""
         if self.correction == "auto":
-            return "truncate" if engine == "vllm" else "none"
+            return "truncate" if differ else "none"
         return self.correction

@@ -88,7 +88,8 @@ class TrainerConfig:
     gpu_gib: int = 0
     """GiB of memory that each GPU must have; 0 asks for no GPU"""
     silence: int = 120
-    """Seconds that a process may be silent, as a stopped one is, before the others end and name it; 0: for ever"""
+    """Seconds that a process may be silent, as a stopped one is, before the others end and name it; 0 watches nothing,
+    and lets max_wait be that of the collectives alone"""
     max_wait: int = 720
     """Minutes that the processes may wait for each other, as for the one with the longest rollout"""
     logger: Literal["dvclive", "tensorboard", "wandb", "none"] = "dvclive"

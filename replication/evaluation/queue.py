@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from replication.evaluation.presence import PAUSE
 from replication.outputs import GO_ON, writing
-from replication.presence import PAUSE
 
 Making = Generator[None, None, Iterable[str]]  # steps towards the lines of a chunk
 LARGE = ("token_ids", "text")  # what no metric reads

@@ -65,10 +65,12 @@ def decoding_pass(p: Plan, model: Any) -> float:
     middle = p.prompt + (p.longest - 3 * settings.segment_tokens) // 2
     prompts = [[1] * max(1, min(middle, engine.room(settings)))] * max(1, p.in_flight // g)
     spent, count = 0.0, 0
+    engine.sync()  # as before a rollout
     while spent < TOGETHER:
         passes = Passes()
         roll_out(engine, prompts, torch.arange(len(prompts) * g), settings, p.config.erasure, NEVER, 0, watcher=passes)
         spent, count = spent + passes.ended - passes.began, count + passes.count
+    engine.rest()
     return spent / count
 
 

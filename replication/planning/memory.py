@@ -196,12 +196,14 @@ def peak(p: Plan) -> int:
 def host_memory(p: Plan) -> int:
     """Bytes of a machine's own memory, over its processes: while loading, `element` of each weight in every one, and of
     the reference policy's where the objective has a KL term; then, where offloading, 12 a trained weight of master and
-    moments, 4 of gradients and 4 while they are accumulated there, and `element` of each weight, shared. The larger of
-    the two; 0 where the processes run there anyway."""
+    moments, 4 of gradients and 4 while they are accumulated there, `element` under ZeRO-2 on their way to the GPU, and
+    with the parameters `element` of each weight, shared. The larger of the two; 0 where the processes run there anyway.
+    """
     trainer, whole = p.config.trainer, (p.sizes.parameters + p.sizes.adapters) * p.element
     if not trainer.gpu_gib:
         return 0
-    state = p.trained * (16 if adds_up(p) else 20) if trainer.offload != "none" else 0
+    state = p.trained * ((16 if adds_up(p) else 20) + (p.element if p.stage == 2 else 0))
+    state = state if trainer.offload != "none" else 0
     offloaded = (state + (whole if trainer.offload == "parameters" else 0)) * trainer.devices // p.shards
     copies = 2 if p.config.objective.kl else 1
     return max(copies * whole * trainer.devices, offloaded)

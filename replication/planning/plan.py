@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from replication.config import Config
 from replication.planning.sizes import Sizes
+from replication.training.batch import Widths
 
 SMALL_PROMPT, PROMPT = 12, 256  # tokens: a synthetic problem of 8 steps, `34:+-+-+-+->`, and what is assumed elsewhere
 # shares of segments that are erased at least once, twice, three times: of the small default, the mean of before and
@@ -126,4 +127,4 @@ class Plan:
     @property
     def tokens(self) -> int:
         """n: tokens of a micro-batch, each row with the longest completion."""
-        return self.micro * (self.prompt + self.longest)
+        return self.micro * Widths(self.config.train.width_multiple).of(self.prompt + self.longest)

@@ -79,6 +79,11 @@ def embedded(model: Any) -> int:
     return int(model.get_input_embeddings().weight.shape[0])
 
 
+def positions(model: Any) -> int:
+    """How many positions the model can take: of some there is no end."""
+    return int(getattr(text_config(model), "max_position_embeddings", None) or 2**31)
+
+
 def refuse_unsupported(model: Any) -> None:
     """Raise a `UserError` for models whose past is anything but a cache of keys and values that a mask can cut."""
     config = text_config(model)

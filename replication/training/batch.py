@@ -16,6 +16,18 @@ from torch import Tensor
 from replication.rollout.trace import Rollout
 
 
+@dataclass(frozen=True)
+class Widths:
+    """Widths of passes, in tokens: multiples of a number, as far as the model has positions for them."""
+
+    multiple: int = 1
+    most: int = 2**31
+
+    def of(self, count: int) -> int:
+        """The least one that holds so many tokens."""
+        return max(count, min(-(-count // self.multiple) * self.multiple, self.most))
+
+
 @dataclass
 class Sequences:
     """r prompts with what followed them; S positions in all, T scored tokens at most."""
@@ -29,11 +41,11 @@ class Sequences:
     old_logp: Tensor  # [r, T] when sampled, in nats; 0 where it was not finite
     owner: Tensor  # [r] the completion that the row is, or whose attempt it is
     erased: Tensor  # [r] boolean, an erased attempt
-    multiple: int  # which S is a multiple of
+    widths: Widths  # which S may have
 
     def rows(self, index: Tensor) -> Sequences:
         """The indexed rows, without the columns that only others need."""
-        width = round_up(int(self.size[index].max()), self.multiple)
+        width = self.widths.of(int(self.size[index].max()))
         longest = max(1, int(self.token_mask[index].sum(1).max()))
         at = self.at[index, :longest].clamp(max=width - 1)  # padding may point anywhere inside
         cut = index, slice(longest)
@@ -47,15 +59,11 @@ class Sequences:
             old_logp=self.old_logp[cut],
             owner=self.owner[index],
             erased=self.erased[index],
-            multiple=self.multiple,
+            widths=self.widths,
         )
 
 
-def round_up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple
-
-
-def sequences(rollout: Rollout, pad_id: int, attempts: bool = False, multiple: int = 1) -> Sequences:
+def sequences(rollout: Rollout, pad_id: int, attempts: bool = False, widths: Widths = Widths()) -> Sequences:
     """Put prompts and completions together, id for id as they were sampled.
 
     Args:
@@ -63,7 +71,7 @@ def sequences(rollout: Rollout, pad_id: int, attempts: bool = False, multiple: i
         pad_id: id of the padding.
         attempts: whether erased attempts get rows of their own, after the completions. What was kept before an attempt
             was never erased later, so that it is the start of the completion.
-        multiple: which the rows' width is a multiple of.
+        widths: which the rows may have.
     """
     device, g = rollout.tokens.device, rollout.group_size
     kept, kept_logp, lengths = rollout.tokens.tolist(), rollout.logp.tolist(), rollout.length.tolist()
@@ -72,7 +80,7 @@ def sequences(rollout: Rollout, pad_id: int, attempts: bool = False, multiple: i
         rows += [(a.row, a.start, a.tokens, a.logp) for a in rollout.attempts]
     before = [[*rollout.prompts[row // g], *kept[row][:start]] for row, start, _, _ in rows]
     size = [len(b) + len(tokens) for b, (_, _, tokens, _) in zip(before, rows, strict=True)]
-    width, longest = round_up(max(size), multiple), max(1, *(len(tokens) for _, _, tokens, _ in rows))
+    width, longest = widths.of(max(size)), max(1, *(len(tokens) for _, _, tokens, _ in rows))
 
     def padded(lines: list[list[Any]], to: int, value: float, dtype: torch.dtype) -> Tensor:
         return torch.tensor([[*line, *[value] * (to - len(line))] for line in lines], dtype=dtype, device=device)
@@ -93,7 +101,7 @@ def sequences(rollout: Rollout, pad_id: int, attempts: bool = False, multiple: i
         old_logp=old_logp.masked_fill(~old_logp.isfinite(), 0.0),
         owner=owner,
         erased=torch.arange(len(rows), device=device) >= len(lengths),
-        multiple=multiple,
+        widths=widths,
     )
 
 

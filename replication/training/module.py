@@ -20,11 +20,12 @@ from replication.grading.rates import check_rates
 from replication.objectives.correction import correction_of
 from replication.objectives.normalise import loss_weights
 from replication.objectives.objective import token_loss
+from replication.rollout.masks import positions
 from replication.rollout.policy import Policy
 from replication.rollout.threshold import running_baseline
 from replication.rollout.trace import Rollout
 from replication.training.accumulate import optimizer_step
-from replication.training.batch import MicroBatch, Sequences, idle, micro_batches, sequences
+from replication.training.batch import MicroBatch, Sequences, Widths, idle, micro_batches, sequences
 from replication.training.guard import check_history, check_known, check_weights, not_finite
 from replication.training.logprobs import chunks, completion_logp
 from replication.training.metrics import StepMetrics
@@ -65,7 +66,7 @@ class E3RLModule(L.LightningModule):
         self.head_calls = 1  # of each micro-batch's forward pass: the same number on every process
         self.running: Tensor | None = None  # [N] running baseline of the erasure, in nats
         self.history: list[dict[str, float]] = []  # one row a step; saved with the checkpoint
-        self.doing = "start"  # phase and step, for whom watches
+        self.doing = "first step"  # phase and step, for the watchdog
 
     def train(self, mode: bool = True) -> E3RLModule:
         """Stay in eval mode, whoever asks: what is random in training mode is of another policy than sampled."""
@@ -78,8 +79,8 @@ class E3RLModule(L.LightningModule):
         self.doing = f"rollout of step {step + 1}"
         with whole_weights(self.trainer.strategy):
             rollout, correct = self.sampler.step(step, slots, indices, self.running)  # verdicts are [P, G]
-            settings = self.config.credit.negatives, self.config.train.width_multiple
-            seqs = sequences(rollout, self.tokenizer.pad_token_id, *settings)
+            widths = Widths(self.config.train.width_multiple, positions(self.policy))
+            seqs = sequences(rollout, self.tokenizer.pad_token_id, self.config.credit.negatives, widths)
             lost = (seqs.token_mask & ~seqs.known).sum()
             self.metrics.add_total("dropped_logp", float(lost))
             dropped, scored = self.added(lost, seqs.token_mask.sum())

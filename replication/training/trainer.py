@@ -45,7 +45,7 @@ def build_trainer(config: Config, folder: Path, at_the_end: Callable[[], None]) 
     trainer, train = config.trainer, config.train
     warnings.filterwarnings("ignore", "Found .* in eval mode")  # where the policy stays (training.module)
     interruption = Interruption()
-    watchdog = Watchdog(folder, trainer.silence, trainer.max_wait)
+    watchdog = Watchdog(trainer.silence, trainer.max_wait)
     checkpoints = RolloutCheckpoint(folder / CHECKPOINTS, train.checkpoint_every, train.keep_checkpoints, interruption)
     return L.Trainer(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",

@@ -190,7 +190,7 @@ MUTANTS = [
     Mutant("the same refill at each try", "training/sampler.py", '"refill", step, slot, attempt', '"refill", step, slot', T_SAMPLER),
     Mutant("rollouts come from the weights of the step before", "training/sampler.py", "        self.policy.engine.sync()\n        rollout, correct", "        rollout, correct", T_SAMPLER),
     Mutant("the engine never rests", "training/sampler.py", "        self.policy.engine.rest()\n        return", "        return", T_SAMPLER),
-    Mutant("no engine is corrected", "config/__init__.py", "self.objective.correction_with(self.rollout.engine)", 'self.objective.correction_with("torch")', "training/test_apart.py"),
+    Mutant("no engine is corrected", "config/__init__.py", "self.objective.correction_of(self.engines_differ)", "self.objective.correction_of(False)", "training/test_apart.py"),
     Mutant("vLLM's cache has the weights' memory", "planning/vllm.py", "held(p) - WORKSPACE - 2 * p.sizes.parameters", "held(p) - WORKSPACE", "planning/test_vllm.py"),
     Mutant("validation with erasure", "training/sampler.py", "fraction=0.0))", "fraction=1.0))", T_SAMPLER),
     Mutant("validation half cool", "training/sampler.py", "group_size=k, cool_fraction=0.0,", "group_size=k,", T_SAMPLER),

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from replication.config import Config, ObjectiveConfig, TrainConfig
+from replication.config import Config, ObjectiveConfig, PolicyConfig, RolloutConfig, TrainConfig, TrainerConfig
 from replication.objectives.correction import correction_of, masked_weight, sampler_ratio, truncated_weight
 from replication.objectives.objective import token_loss
 
@@ -70,11 +70,24 @@ def test_the_weight_multiplies_the_surrogate_after_its_clip_and_not_the_kl_term(
     close(out.loss, [[w * x + 0.5 * k for w, x, k in zip(weight, losses, k3, strict=True)]])
 
 
-def test_auto_is_by_the_engine_and_what_is_named_is_for_every_engine():
-    assert ObjectiveConfig().correction_with("torch") == "none"
-    assert ObjectiveConfig().correction_with("vllm") == "truncate"
-    for named in ("none", "truncate", "mask"):
-        assert {ObjectiveConfig(correction=named).correction_with(engine) for engine in ("torch", "vllm")} == {named}
+@pytest.mark.parametrize(
+    ("engine", "rank", "precision", "auto"),
+    [
+        ("torch", 0, "32", "none"),
+        ("torch", 0, "bf16", "none"),
+        ("torch", 4, "32", "none"),
+        ("torch", 4, "bf16", "truncate"),  # adapters are merged in bfloat16
+        ("vllm", 0, "32", "truncate"),
+    ],
+)
+def test_auto_corrects_where_sampler_and_trainer_differ_and_what_is_named_is_for_all(engine, rank, precision, auto):
+    parts = {
+        "rollout": RolloutConfig(engine=engine),
+        "policy": PolicyConfig(lora_rank=rank),
+        "trainer": TrainerConfig(precision=precision),
+    }
+    for named, found in (("auto", auto), ("none", "none"), ("truncate", "truncate"), ("mask", "mask")):
+        assert Config(objective=ObjectiveConfig(correction=named), **parts).correction == found
 
 
 @pytest.mark.parametrize(

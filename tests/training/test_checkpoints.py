@@ -60,8 +60,6 @@ def test_kill_and_resume_give_the_same_numbers(workshop, way):
     config = settings("tiny", shlex.join([*flags, f"--params={PARAMS}"]))
     sizes = sizes_of(config.policy)
     wanted = checkpoint_bytes(config, sizes.parameters + sizes.adapters, sizes.adapters or sizes.parameters)
-    if way == "deepspeed_zero3":  # it saves no weights beside the float32 master, so that what is asked for is too much
-        wanted -= 4 * sizes.parameters
     took = size_of(checkpoints / f"rollout={min(complete(checkpoints))}.ckpt")
     assert took == pytest.approx(wanted, rel=0.1), (took, wanted)  # the rest is what torch writes around it
     done = command("fit", *argv, f"--out={resumed}", cwd=workshop, **BUILD)

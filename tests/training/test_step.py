@@ -14,7 +14,7 @@ from replication.objectives.objective import TokenLoss
 from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.training.accumulate import optimizer_step
-from replication.training.batch import MicroBatch, idle, micro_batches, sequences
+from replication.training.batch import MicroBatch, Widths, idle, micro_batches, sequences
 from replication.training.logprobs import completion_logp
 from replication.training.metrics import StepMetrics
 from replication.training.module import E3RLModule
@@ -86,7 +86,7 @@ def test_micro_batches_add_up_to_the_whole_gradient(rollout, size):
     def gradient(rows, multiple=1):
         model.zero_grad()
         total = 0.0
-        wide = sequences(rollout, 0, multiple=multiple)
+        wide = sequences(rollout, 0, widths=Widths(multiple))
         wide.old_logp = seqs.old_logp
         for batch in micro_batches(torch.arange(6), rows, wide, advantage, weight, None):
             part = batch.sequences
@@ -102,6 +102,12 @@ def test_micro_batches_add_up_to_the_whole_gradient(rollout, size):
         assert other_loss == pytest.approx(loss, abs=1e-6)  # a sum that cancels
         torch.testing.assert_close(other_grad, grad, atol=1e-6, rtol=1e-4)
     assert float(grad.abs().max()) > 1e-3
+
+
+def test_a_width_ends_where_the_models_positions_do(rollout):
+    longest = int(sequences(rollout, 0).size.max())
+    assert sequences(rollout, 0, widths=Widths(64, longest + 2)).ids.shape[1] == longest + 2
+    assert Widths(64, 100).of(65) == 100 and Widths(64, 128).of(65) == 128 and Widths(64).of(64) == 64
 
 
 def test_long_texts_are_scored_in_chunks(model, rollout, monkeypatch):

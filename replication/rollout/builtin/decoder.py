@@ -20,7 +20,7 @@ from replication.rollout.adapters import Merged
 from replication.rollout.builtin.cache import RowCache
 from replication.rollout.builtin.rows import DONE, Rows
 from replication.rollout.builtin.slots import Slots
-from replication.rollout.masks import embedded, refuse_unsupported, text_config
+from replication.rollout.masks import embedded, positions, refuse_unsupported, text_config
 from replication.rollout.protocol import Counts, Piece, Watcher
 from replication.rollout.sampling import draw, tempered_logp, truncate
 from replication.rollout.uncertainty import MEASURES, token_surprisal
@@ -74,8 +74,7 @@ class TorchEngine:
         self.rest()
 
     def room(self, rollout: RolloutConfig) -> int:
-        limit = getattr(text_config(self.model), "max_position_embeddings", None) or 2**31
-        return limit - rollout.segments * rollout.segment_tokens
+        return positions(self.model) - rollout.segments * rollout.segment_tokens
 
     def open(
         self,
