@@ -30,7 +30,7 @@ def check_settings(config: Config) -> None:
     """Raise a `UserError` for settings that contradict each other.
 
     These are: truncated sampling, whose draws are not from the distribution that is trained; more processes than the
-    strategy has; problems that do not divide among them; adapters under ZeRO-3.
+    strategy has; problems that do not divide among them.
     """
     rollout, train, trainer = config.rollout, config.train, config.trainer
     world = trainer.devices * trainer.nodes
@@ -41,8 +41,6 @@ def check_settings(config: Config) -> None:
         )
     if trainer.strategy == "single" and world > 1:
         raise UserError(f"trainer.strategy single runs 1 process, not {world}: use ddp or deepspeed_zero2")
-    if trainer.strategy == "deepspeed_zero3" and config.policy.lora_rank:
-        raise UserError("policy.lora_rank is not merged under trainer.strategy deepspeed_zero3: use deepspeed_zero2")
     if train.prompts % (train.minibatches * world):
         raise UserError(
             f"train.prompts = {train.prompts} cannot be dealt evenly to {train.minibatches} minibatches x {world} "

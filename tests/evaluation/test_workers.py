@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from commands import PARAMS, ROOT, command
 
-from replication import presence
 from replication.config import PolicyConfig, TrainerConfig
 from replication.errors import UserError
+from replication.evaluation import presence
 from replication.evaluation.queue import Queue
 from replication.evaluation.workers import helpers_wanted
 from replication.launch import global_rank, world_size

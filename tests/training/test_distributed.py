@@ -75,6 +75,28 @@ def test_every_strategy_gives_the_same_numbers_under_adam(workshop):
 
 
 @pytest.mark.slow
+def test_lora_gives_the_same_numbers_under_zero3(workshop):
+    """Rollouts on merged weights, training on shared ones, and the export of both."""
+    argv = [*SMALL, "--algorithm=e3rl_mixed", "--train.steps=3", "--train.micro_rows=2", "--policy.lora_rank=4"]
+    argv += ["--train.lr=0.003"]
+    build = {"TORCH_EXTENSIONS_DIR": str(ROOT / ".scratch/torch_extensions")}
+    two = ["--trainer.strategy=deepspeed_zero3", "--trainer.devices=2"]
+    rows, weights = [], []
+    for name, flags in (("single", []), ("zero3", two)):
+        out = workshop / f"runs/lora/{name}"
+        run("-m", "replication.fit", *argv, *flags, f"--out={out}", cwd=workshop, **build)
+        rows.append([json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()])
+        weights.append(load_file(out / "model.safetensors"))
+    start = load_file(workshop / "runs/warmstart/tiny/model.safetensors")
+    moved = max(float((weights[0][key] - start[key]).abs().max()) for key in start)
+    assert moved > 1e-4 and weights[0].keys() == weights[1].keys() == start.keys()
+    for mine, theirs in zip(*rows, strict=True):
+        for key in ("loss", "reward", "entropy", "erased_tokens", "mismatch"):
+            assert mine[key] == pytest.approx(theirs[key], rel=1e-4, abs=1e-6), key
+    assert max(float((weights[0][key] - weights[1][key]).abs().max()) for key in start) <= 0.01 * moved
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["e3rl_contrastive", "dapo"])
 def test_gradients_do_not_depend_on_accumulation_or_processes(workshop, algorithm):
     """One step of SGD at learning rate 1 moves the weights by the gradient: equal within 1e-6 (fp32) for one and
