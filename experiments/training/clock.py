@@ -9,24 +9,34 @@ from typing import Any
 
 
 class Clock:
-    """What was spent in the wrapped functions since the last tick; of a call inside another, only the inner counts."""
+    """What was spent in the wrapped functions since the last tick; of a call inside another, only the inner counts.
 
-    def __init__(self) -> None:
+    Args:
+        wait: is called before the clock is read, such as `torch.cuda.synchronize`.
+    """
+
+    def __init__(self, wait: Callable[[], object] = lambda: None) -> None:
+        self.wait = wait
         self.steps: list[dict[str, float]] = []
         self.parts: dict[str, float] = defaultdict(float)
         self.inner: list[float] = []
-        self.last = time.perf_counter()
+        self.last = self.now()
+
+    def now(self) -> float:
+        """Seconds, when what was asked of the device is done."""
+        self.wait()
+        return time.perf_counter()
 
     def wrap(self, part: str, work: Callable[..., Any]) -> Callable[..., Any]:
         """The function, timed."""
 
         def timed(*args: Any, **named: Any) -> Any:
-            start = time.perf_counter()
+            start = self.now()
             self.inner.append(0.0)
             try:
                 return work(*args, **named)
             finally:
-                spent = time.perf_counter() - start
+                spent = self.now() - start
                 self.parts[part] += spent - self.inner.pop()
                 if self.inner:
                     self.inner[-1] += spent
@@ -35,7 +45,7 @@ class Clock:
 
     def tick(self) -> None:
         """A step is over: all of its time is `step`, and what was in no wrapped function is `rest`."""
-        now = time.perf_counter()
+        now = self.now()
         step, self.last = now - self.last, now
         self.steps.append({"step": step, **self.parts, "rest": step - sum(self.parts.values())})
         self.parts.clear()

@@ -34,6 +34,12 @@ class Ticks(TrainerCallback):
             self.clock.tick()
 
 
+def settle() -> None:
+    """Wait until a GPU, if there is one, has done what it was asked."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def parity(completion_ids: list[list[int]], **_: Any) -> list[float]:
     """The trivial reward, which ours has too."""
     return [float(sum(ids) % 2) for ids in completion_ids]
@@ -58,7 +64,7 @@ def arguments(s: dict[str, Any], folder: str) -> GRPOConfig:
         lr_scheduler_type="constant",
         weight_decay=0.0,
         max_grad_norm=s["grad_clip"],
-        use_cpu=True,
+        use_cpu=not torch.cuda.is_available(),
         bf16=False,
         gradient_checkpointing=False,
         use_vllm=False,
@@ -76,7 +82,7 @@ def run(s: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(s["threads"])
     policy = AutoModelForCausalLM.from_pretrained(s["model"], dtype=torch.float32, attn_implementation="sdpa")
     tokenizer = AutoTokenizer.from_pretrained(s["model"])
-    clock, prompts, tokens, losses = Clock(), set(), [], []
+    clock, prompts, tokens, losses = Clock(settle), set(), [], []
     with tempfile.TemporaryDirectory() as folder:
         trainer = GRPOTrainer(
             model=policy,
