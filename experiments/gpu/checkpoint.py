@@ -45,7 +45,7 @@ def resumed(rows: Rows, setting: Setting) -> None:
     def trained(**how: Any) -> dict[str, float]:
         tokenizer = tokenizer_of(words)
         free()
-        policy = small_model(config.policy, tokenizer, 0) if setting.tiny else made("0.6B", setting, torch.float32)
+        policy = small_model(config.policy, tokenizer, 0) if setting.tiny else made("0.3B", setting, torch.float32)
         return measure.run_steps(config, policy, tokenizer, **how).history[-1]
 
     with ExitStack() as patches:

@@ -28,6 +28,8 @@ TINY = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads":
 SHAPES = {
     "4B": HUB["Qwen/Qwen3-4B"],
     "8B": HUB["Qwen/Qwen3-8B"],
+    "0.3B": {**QWEN3, "num_hidden_layers": 8, "num_attention_heads": 16, "hidden_size": 1024,
+             "intermediate_size": 3072, "tie_word_embeddings": True},
     "0.6B": {**QWEN3, "num_hidden_layers": 28, "num_attention_heads": 16, "hidden_size": 1024,
              "intermediate_size": 3072, "tie_word_embeddings": True},
 }  # fmt: skip

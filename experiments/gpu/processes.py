@@ -34,6 +34,7 @@ WORDS = 400  # letters of a reason, at most
 def server() -> BaseContext:
     """What starts the groups."""
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # so that nobody initialises CUDA by asking for it
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nobody waits for a network
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(SHARED)
     return context

@@ -17,8 +17,9 @@ import torch
 import yaml
 
 from experiments.gpu import sums
-from experiments.gpu.device import place
+from experiments.gpu.device import free, place
 from experiments.gpu.groups import Setting
+from experiments.gpu.lesson import teach
 from experiments.gpu.machine import ROOT
 from experiments.gpu.rows import Rows, Skipped
 from experiments.tiny_models import tiny_model
@@ -30,10 +31,11 @@ from replication.policy import save_policy, small_tokenizer
 from replication.rollout.policy import Policy
 from replication.training.resume import last_checkpoint
 
+LESSON = 10  # steps, after which it was right in 13 of 32 on a CPU
 ALGORITHMS = "e3rl_contrastive_absolute", "grpo"
 RULE = {"uncertainty": "surprisal", "window": 8, "baseline": "fixed", "growth": 0.0, "history": 0.0, "cap": 3}
 ERASED = 0.25  # share of the untrained policy's segments that lie above the level
-SPARE = 5.0  # seconds that are left over
+SPARE = 10.0  # seconds for a last step, its checkpoint, and the policy that is made of it
 STEP = "reward="  # what the progress bar says once a step is done
 
 
@@ -54,8 +56,8 @@ LARGE = Size(
     2048,
     128,
     {
-        "rollout": {"group_size": 8, "segments": 8, "segment_tokens": 10, "max_rows": 512},
-        "train": {"prompts": 16, "minibatches": 2, "micro_rows": 64, "lr": 1e-5, "steps": 100_000,
+        "rollout": {"group_size": 8, "segments": 5, "segment_tokens": 8, "max_rows": 512},
+        "train": {"prompts": 16, "minibatches": 2, "micro_rows": 64, "lr": 2e-5, "steps": 100_000,
                   "checkpoint_every": 100_000, "max_silent_steps": 0},
         "evaluate": {"samples": 8},
     },
@@ -113,36 +115,41 @@ class Work:
 def run(rows: Rows, setting: Setting) -> None:
     """Evaluate, train for half of the time each, evaluate."""
     size, ends = (TINY if setting.tiny else LARGE), time.monotonic() + setting.seconds
-    work = Work(setting.scratch, setting.out / "sums", base_of(setting), ends - SPARE)
+    work = Work(setting.scratch, setting.out / "sums", setting.scratch / "base", ends)
     problems = sums.write(work.data, size.train, size.heldout)
-    level = level_of(work.model, problems[:16], size)
+    model, tokenizer = start(rows, setting, problems)
+    save_policy(model, tokenizer, work.model)
+    level = level_of(model, tokenizer, problems[:16], size)
     rows.add("level of the erasure", level, "nats", note=f"{ERASED:.0%} of the untrained policy's segments lie above")
+    del model
+    free()
     (work.folder / "params.yaml").write_text(yaml.safe_dump(settings(size, level)))
     began = time.monotonic()
     evaluated(rows, work, "untrained", None)
     evaluation = time.monotonic() - began
     for number, algorithm in enumerate(ALGORITHMS):
         left = (work.ends - time.monotonic()) / (len(ALGORITHMS) - number)
-        policy = trained(rows, work, algorithm, 0 if setting.tiny else left - 1.2 * evaluation)
+        policy = trained(rows, work, algorithm, 0 if setting.tiny else left - 1.2 * evaluation - SPARE)
         evaluated(rows, work, algorithm, policy)
 
 
-def base_of(setting: Setting) -> Path:
-    """The folder of the policy; without SmolLM2 a tiny one with random weights, where the shapes are tiny."""
+def start(rows: Rows, setting: Setting, problems: list[Any]) -> tuple[Any, Any]:
+    """The untrained policy, after its lesson; without SmolLM2 a tiny one, where the shapes are tiny."""
     if setting.smollm2 is not None:
-        return setting.smollm2
-    if not setting.tiny:
+        model, tokenizer = load_policy(str(setting.smollm2))
+    elif setting.tiny:
+        model, tokenizer = tiny_model("qwen3"), small_tokenizer()
+    else:
         raise Skipped("no weights were given: --smollm2 names the folder that experiments/smollm2.py writes")
-    folder = setting.scratch / "base"
-    save_policy(tiny_model("qwen3"), small_tokenizer(), folder)
-    return folder
+    steps = 2 if setting.tiny else LESSON
+    losses = teach(model.to(place()), tokenizer, problems, steps)
+    rows.add("lesson: loss", losses[-1], "nats", note=f"{losses[0]:.3g} before; {steps} steps on worked sums")
+    return model, tokenizer
 
 
-def level_of(model: Path, problems: list[Any], size: Size) -> float:
+def level_of(model: Any, tokenizer: Any, problems: list[Any], size: Size) -> float:
     """The threshold that this share of the segments lies above, which the policy writes plainly."""
-    policy, tokenizer = load_policy(str(model))
-    rule = ErasureConfig(**RULE)
-    writer = Policy.of(policy.to(place()), tokenizer)
+    rule, writer = ErasureConfig(**RULE), Policy.of(model, tokenizer)
     keys = list(range(len(problems) * size.rollout.group_size))
     done = writer.roll_out(problems, keys, size.rollout, replace(rule, fraction=0.0))
     return float(uncertainties(done, rule).nanquantile(1 - ERASED))

@@ -1,15 +1,15 @@
-"""Grade-school sums in words, made by code: each has a worked example, so that a small model knows what to write."""
+"""Grade-school sums in words, made by code, with worked solutions."""
 
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 from replication.data.prepared import write_prepared
 from replication.data.sources import Problem
 from replication.seeds import seed_for
 
-EXAMPLE = r"Ann has 3 pens, gets 4, loses 2. 3+4=7. 7-2=5. \boxed{5}."
 NAMES = ["Tom", "Mia", "Leo", "Zoe", "Max", "Eva", "Ben", "Ida", "Sam", "Lea"]
 THINGS = ["apples", "books", "coins", "cards", "eggs", "keys", "nuts", "pens", "cups", "hats"]
 LARGEST = 20
@@ -20,9 +20,14 @@ def problem(number: int, chance: random.Random) -> Problem:
     has, gets = chance.randint(2, LARGEST), chance.randint(2, LARGEST)
     loses = chance.randint(1, has + gets - 1)
     name, things = chance.choice(NAMES), chance.choice(THINGS)
-    asked = f"{name} has {has} {things}, gets {gets}, loses {loses}. How many {things} are left?"
-    question = f"Example: {EXAMPLE} Now: {asked}"
+    question = f"{name} has {has} {things}, gets {gets}, loses {loses}. How many {things} are left?"
     return Problem(f"sums-{number}", question, str(has + gets - loses), difficulty=2.0, topic="sums")
+
+
+def solution(problem: Problem) -> str:
+    """A worked solution that ends in a box."""
+    has, gets, loses = map(int, re.findall(r"\d+", problem.question))
+    return f"{has}+{gets}={has + gets}. {has + gets}-{loses}={problem.final_answer}. \\boxed{{{problem.final_answer}}}"
 
 
 def problems(count: int, seed: int) -> list[Problem]:

@@ -113,8 +113,9 @@ def test_a_sum_is_right_and_small_enough_for_the_tiny_model():
     drawn = sums.problems(200, 3)
     assert len({problem.question for problem in drawn}) == 200 and drawn == sums.problems(200, 3)
     for problem in drawn:
-        has, gets, loses = map(int, re.findall(r"\d+", problem.question.split("Now: ")[1]))
+        has, gets, loses = map(int, re.findall(r"\d+", problem.question))
         assert int(problem.final_answer) == has + gets - loses > 0
+        assert sums.solution(problem).endswith(f"-{loses}={has + gets - loses}. \\boxed{{{problem.final_answer}}}")
         assert len(prompt_ids(small_tokenizer(), problem.question)) < 256 - 8
 
 
