@@ -34,7 +34,6 @@ from replication.training.resume import last_checkpoint
 LESSON = 10  # steps, after which it was right in 13 of 32 on a CPU
 ALGORITHMS = "e3rl_contrastive_absolute", "grpo"
 RULE = {"uncertainty": "surprisal", "window": 8, "baseline": "fixed", "growth": 0.0, "history": 0.0, "cap": 3}
-ERASED = 0.25  # share of the untrained policy's segments that lie above the level
 SPARE = 10.0  # seconds for a last step, its checkpoint, and the policy that is made of it
 STEP = "reward="  # what the progress bar says once a step is done
 
@@ -45,6 +44,7 @@ class Size:
 
     train: int
     heldout: int
+    erased: float  # share of the untrained policy's segments that lie above the level
     sections: dict[str, Any]
 
     @property
@@ -55,6 +55,7 @@ class Size:
 LARGE = Size(
     2048,
     128,
+    0.25,
     {
         "rollout": {"group_size": 8, "segments": 5, "segment_tokens": 8, "max_rows": 512},
         "train": {"prompts": 16, "minibatches": 2, "micro_rows": 64, "lr": 2e-5, "steps": 100_000,
@@ -65,11 +66,13 @@ LARGE = Size(
 TINY = Size(
     8,
     4,
+    0.5,
     {
         "rollout": {"group_size": 4, "segments": 2, "segment_tokens": 4, "max_rows": 8},
         "train": {"prompts": 2, "minibatches": 1, "micro_rows": 8, "lr": 1e-3, "steps": 100_000,
                   "checkpoint_every": 100_000, "max_silent_steps": 0},
         "evaluate": {"samples": 2},
+        "grading": {"workers": 1, "max_no_answer": 1.0},
     },
 )  # fmt: skip
 MACHINE = {
@@ -120,7 +123,9 @@ def run(rows: Rows, setting: Setting) -> None:
     model, tokenizer = start(rows, setting, problems)
     save_policy(model, tokenizer, work.model)
     level = level_of(model, tokenizer, problems[:16], size)
-    rows.add("level of the erasure", level, "nats", note=f"{ERASED:.0%} of the untrained policy's segments lie above")
+    rows.add(
+        "level of the erasure", level, "nats", note=f"{size.erased:.0%} of the untrained policy's segments lie above"
+    )
     del model
     free()
     (work.folder / "params.yaml").write_text(yaml.safe_dump(settings(size, level)))
@@ -152,7 +157,7 @@ def level_of(model: Any, tokenizer: Any, problems: list[Any], size: Size) -> flo
     rule, writer = ErasureConfig(**RULE), Policy.of(model, tokenizer)
     keys = list(range(len(problems) * size.rollout.group_size))
     done = writer.roll_out(problems, keys, size.rollout, replace(rule, fraction=0.0))
-    return float(uncertainties(done, rule).nanquantile(1 - ERASED))
+    return float(uncertainties(done, rule).nanquantile(1 - size.erased))
 
 
 def settings(size: Size, level: float) -> dict[str, Any]:
