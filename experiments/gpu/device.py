@@ -110,7 +110,8 @@ def least_milliseconds(rows: Rows, model: Any, count: int, live: int) -> float:
 def planned(model: str, flags: str, setting: Setting) -> tuple[Plan, Config]:
     """The plan and the settings of a run, as `fit --plan` would have them; tiny: of the tiny model, in float32 without
     DeepSpeed, which compiles for minutes on a CPU."""
-    about = f"--params {ROOT / 'params.yaml'} {RUN} {flags}"
+    gib = round(torch.cuda.get_device_properties(0).total_memory / GIB) if on_cuda() else 0
+    about = f"--params {ROOT / 'params.yaml'} {RUN} --trainer.gpu_gib {gib} {flags}"
     about += " --model tiny --trainer.strategy single --trainer.precision 32" if setting.tiny else f" --model {model}"
     config = load_run([*SECTIONS], about.split()).config
     return Plan(config, sizes_of(config.policy), SMALL_PROMPT if setting.tiny else PROMPT), config

@@ -33,7 +33,6 @@ from replication.training.machine import training_dtype
 from replication.training.module import E3RLModule
 from replication.training.sampler import Sampler
 
-GPU = "--algorithm e3rl --trainer.gpu_gib 80"
 SHORT = "--train.prompts 4 --train.minibatches 2 --train.micro_rows 2 --rollout.group_size 8 --rollout.max_rows 32 "
 SHORT += "--rollout.segments 3 --train.checkpoint_every 1000"
 LORA = "--policy.lora_rank 32"
@@ -43,7 +42,7 @@ PHASES = {"rollout": "rollout", "scoring": "forward", "backward": "backward", "u
 
 def micro_batch(rows: Rows, setting: Setting) -> None:
     """The largest micro-batch of the paper's 4B: two rows of 8,448 tokens, forward, recomputed, and backward."""
-    p, _ = planned("4b", GPU, setting)
+    p, _ = planned("4b", "--algorithm e3rl", setting)
     model = made("4B", setting)
     model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     count, prompt, longest = (2, 8, 24) if setting.tiny else (2, 256, 8192)
@@ -63,7 +62,9 @@ def micro_batch(rows: Rows, setting: Setting) -> None:
         if on_cuda() and not setting.tiny:
             done = 4 * pace.token_flops(p) * ids.numel() / spent
             against = done / 1e12 / rows.value(FLOPS, 800.0)
-            note = f"of an H100's {pace.gpu(p).flops / 1e12:.0f} TFLOP/s; {against:.0%} of the matrix product's"
+            note = (
+                f"of {pace.gpu(p).name}'s {pace.gpu(p).flops / 1e12:.0f} TFLOP/s; {against:.0%} of the matrix product's"
+            )
             rows.add(f"{name}: share of the FLOP/s", done / pace.gpu(p).flops, "", ">= 0.45", note)
     if on_cuda() and not setting.tiny:
         weights, largest = 2 * p.element * p.sizes.parameters, 2 * p.element * p.sizes.largest
@@ -140,7 +141,7 @@ def followed(config: Config, model: Any, tokenizer: Any, saves: bool) -> tuple[P
 def steps(rows: Rows, setting: Setting, size: str, flags: str, saves: bool = False) -> None:
     """E3RL steps of 32 completions, the last one told by part."""
     tokens = 4 if setting.tiny else 32
-    p, config = planned(size.lower(), f"{GPU} {SHORT} --rollout.segment_tokens {tokens} {flags}", setting)
+    p, config = planned(size.lower(), f"--algorithm e3rl {SHORT} --rollout.segment_tokens {tokens} {flags}", setting)
     tokenizer = tokenizer_of(p.sizes.vocabulary)
     dtype = getattr(torch, training_dtype(config.trainer))
     model = policies.small_model(config.policy, tokenizer, 0) if setting.tiny else made(size, setting, dtype)

@@ -19,6 +19,7 @@ from replication.rollout.agreement import check_engine
 from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.rollout.protocol import Engine
+from replication.rollout.trace import Rollout
 from replication.rollout.vllm.engine import VLLMEngine
 
 SHARE = 0.5  # of the GPU, as the paper's settings have it
@@ -35,8 +36,6 @@ def taken(work: Callable[[], object]) -> float:
 
 def in_use() -> float:
     """GiB of the GPU that somebody holds."""
-    if not on_cuda():
-        return 0.0
     left, whole = torch.cuda.mem_get_info()
     return (whole - left) / GIB
 
@@ -47,65 +46,41 @@ def beside(rows: Rows, setting: Setting) -> None:
         raise Skipped("vLLM is not installed")
     model = made("4B", setting, torch.float32 if setting.tiny else torch.bfloat16)
     group, segments, tokens, length = (4, 2, 4, 8) if setting.tiny else (16, 4, 64, 256)
-    most = 8 if setting.tiny else 256
-    engine = VLLMEngine(model, length + segments * tokens, most, SHARE)
-    rows.add("start", taken(engine.sync), "s", note="from nothing: compiled, graphs captured, weights pushed")
-    pushed = taken(engine.sync)
-    size = sum(weight.nbytes for weight in model.parameters()) / 1e9
-    note = f"{size / pushed:.1f} GB/s; the plan assumes {assumed.PUSHING / 1e9:.0f}"
-    rows.add("new weights", pushed, "s", note=note)
-    apart = check_engine(engine, model, list(range(5, 5 + length)), [1], 0)
-    rows.add(
-        "log-probabilities against a forward pass",
-        apart,
-        "nats",
-        "<= 0.1",
-        f"mean, {model.dtype}".replace("torch.", ""),
-    )
+    few, many = (8, 8) if setting.tiny else (32, 256)
+    vllm, embedded = VLLMEngine(model, length + segments * tokens, many, SHARE), TorchEngine(model)
 
-    def rate(engine: Engine, count: int, rule: ErasureConfig) -> tuple[float, int]:
+    def rate(engine: Engine, count: int, rule: ErasureConfig) -> float:
+        """Tokens a second of a rollout of so many rows; of earlier ones nothing is in vLLM's cache."""
         settings = RolloutConfig(group_size=group, segments=segments, segment_tokens=tokens, max_rows=count)
         prompts = [[5 + i] * length for i in range(count // group)]
-        if engine is vllm:
-            vllm.llm.reset_prefix_cache()
-        began = time.perf_counter()
-        done = roll_out(engine, prompts, torch.arange(count), settings, rule, NEVER, 0)
-        settle()
-        return done.row_steps / (time.perf_counter() - began), int(done.erasures.sum())
+        vllm.llm.reset_prefix_cache()
+        done = list[Rollout]()
+        keys = torch.arange(count)
+        spent = taken(lambda: done.append(roll_out(engine, prompts, keys, settings, rule, NEVER, 0)))
+        return done[0].row_steps / spent
 
-    vllm, embedded = engine, TorchEngine(model)
+    def apart() -> float:
+        return check_engine(vllm, model, list(range(5, 5 + length)), [1], 0)
+
+    rows.add("start", taken(vllm.sync), "s", note="from nothing to pushed weights")
+    pushed = taken(vllm.sync)
+    size = sum(weight.nbytes for weight in model.parameters()) / 1e9
+    rows.add("new weights", pushed, "s", note=f"{size / pushed:.1f} GB/s; the plan has {assumed.PUSHING / 1e9:.0f}")
+    rows.add("log-probabilities against a forward pass", apart(), "nats", "<= 0.1", f"mean, {model.dtype}")
     rate(vllm, group, PLAIN)
-    for count in (most // 8, most) if not setting.tiny else (most,):
-        for name, rule in (("plain", PLAIN), ("erasing", ErasureConfig(window=32))):
-            theirs, erased = rate(vllm, count, rule)
-            rows.add(
-                f"{count} rows, {name}: vLLM",
-                theirs,
-                "tokens/s",
-                note=f"{segments} segments of {tokens}; {erased} erasures",
-            )
-            if count == most // 8 or setting.tiny:
-                with cudnn(False):
-                    ours, _ = rate(embedded, count, rule)
-                rows.add(f"{count} rows, {name}: the embedded engine", ours, "tokens/s")
+    for name, rule in (("plain", PLAIN), ("erasing", ErasureConfig(window=32))):
+        for count in dict.fromkeys((few, many)):
+            rows.add(f"{count} rows, {name}: vLLM", rate(vllm, count, rule), "tokens/s")
+        with cudnn(False):
+            rows.add(f"{few} rows, {name}: the embedded engine", rate(embedded, few, rule), "tokens/s")
     vllm.reproducible = False
     rate(vllm, group, PLAIN)
-    rows.add(f"{most} rows, plain: vLLM without seeds", rate(vllm, most, PLAIN)[0], "tokens/s")
+    rows.add(f"{many} rows, plain: vLLM without seeds", rate(vllm, many, PLAIN), "tokens/s")
     if on_cuda():
         awake = in_use()
         slept = taken(vllm.rest)
-        asleep = in_use()
-        rows.add(
-            "asleep: given back",
-            awake - asleep,
-            "GiB",
-            note=f"in {slept:.2f} s; {asleep:.1f} GiB in use, the policy's among them",
-        )
+        note = f"in {slept:.2f} s; {in_use():.1f} GiB stay in use, the policy's among them"
+        rows.add("asleep: given back", awake - in_use(), "GiB", note=note)
         rows.add("awake again, with new weights", taken(vllm.sync), "s")
-        rows.add(
-            "after its sleep: against a forward pass",
-            check_engine(vllm, model, list(range(5, 5 + length)), [1], 0),
-            "nats",
-            "<= 0.1",
-        )
+        rows.add("after its sleep: log-probabilities against a forward pass", apart(), "nats", "<= 0.1")
     vllm.close()
