@@ -89,7 +89,6 @@ class Work:
     folder: Path
     data: Path
     model: Path
-    ends: float  # on the monotonic clock
 
     def command(self, name: str, *argv: str) -> subprocess.Popen[bytes]:
         """Start a command of the package; what it prints goes to <name>.log."""
@@ -118,7 +117,7 @@ class Work:
 def run(rows: Rows, setting: Setting) -> None:
     """Evaluate, train for half of the time each, evaluate."""
     size, ends = (TINY if setting.tiny else LARGE), time.monotonic() + setting.seconds
-    work = Work(setting.scratch, setting.out / "sums", setting.scratch / "base", ends)
+    work = Work(setting.scratch, setting.out / "sums", setting.scratch / "base")
     problems = sums.write(work.data, size.train, size.heldout)
     model, tokenizer = start(rows, setting, problems)
     save_policy(model, tokenizer, work.model)
@@ -132,9 +131,9 @@ def run(rows: Rows, setting: Setting) -> None:
     began = time.monotonic()
     evaluated(rows, work, "untrained", None)
     evaluation = time.monotonic() - began
-    for number, algorithm in enumerate(ALGORITHMS):
-        left = (work.ends - time.monotonic()) / (len(ALGORITHMS) - number)
-        policy = trained(rows, work, algorithm, 0 if setting.tiny else left - 1.2 * evaluation - SPARE)
+    each = (ends - time.monotonic()) / len(ALGORITHMS) - 1.2 * evaluation - SPARE
+    for algorithm in ALGORITHMS:
+        policy = trained(rows, work, algorithm, 0 if setting.tiny else each)
         evaluated(rows, work, algorithm, policy)
 
 
