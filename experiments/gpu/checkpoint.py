@@ -9,7 +9,7 @@ from unittest import mock
 import torch
 
 from experiments.decoding.peers import settle
-from experiments.gpu.device import cudnn, free, made, planned
+from experiments.gpu.device import free, made, planned
 from experiments.gpu.groups import Setting
 from experiments.gpu.rows import Rows
 from experiments.gpu.training import tokenizer_of
@@ -54,7 +54,6 @@ def resumed(rows: Rows, setting: Setting) -> None:
             patches.enter_context(mock.patch.object(CheckpointFile, name, wrapped))
         patches.enter_context(mock.patch.object(Policy, "roll_out", noted))
         patches.enter_context(mock.patch.object(Sampler, "_grade", graded))
-        patches.enter_context(cudnn(False))
         straight = trained(keep=setting.scratch / "straight")
         file = setting.scratch / "straight" / CHECKPOINTS / "rollout=1.ckpt"
         size, saved = file.stat().st_size / 1e9, clock.parts["saved"] / 2

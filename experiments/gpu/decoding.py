@@ -63,28 +63,18 @@ def passes(rows: Rows, setting: Setting) -> None:
     cases = [(1, 512), (16, 4352), (32, 4352), (32, 8192), (96, 2048)]
     for count, live in [(2, 24)] if setting.tiny else cases:
         free()
-        name = f"{count} rows, {live:,} live"
-
-        def taken(count: int = count, live: int = live) -> float:
-            watch = Passes()
-            decoded(model, count, live, TIMED, watch)
-            return watch.milliseconds()
-
-        with cudnn(False):
-            decoded(model, count, live, 4)
-            spent = taken()
-        peak = peak_gib()
-        least = least_milliseconds(rows, model, count, live)
+        name, watch = f"{count} rows, {live:,} live", Passes()
+        decoded(model, count, live, 4)
+        decoded(model, count, live, TIMED, watch)
+        spent, least = watch.milliseconds(), least_milliseconds(rows, model, count, live)
         plan = max(least / BANDWIDTH_SHARE, 1e3 * LAUNCH * model.config.num_hidden_layers)
         note = f"at the copy's bandwidth {least:.2f}; by the plan's assumptions {plan:.1f}"
-        rows.add(f"{name}, cuDNN off: a pass", spent, "ms", note=f"{note}; {1e3 * count / spent:,.0f} tokens/s")
-        rows.add(f"{name}, cuDNN off: share of the bandwidth", least / spent)
-        with cudnn(True):
-            rows.add(f"{name}, torch's choice: lengths not seen before", taken(), "ms", note="as in every rollout")
-            rows.add(f"{name}, torch's choice: lengths seen before", taken(), "ms")
+        rows.add(f"{name}: a pass", spent, "ms", note=f"{note}; {1e3 * count / spent:,.0f} tokens/s")
+        rows.add(f"{name}: share of the bandwidth", least / spent)
         if on_cuda():
             cache = count * (live + TIMED) * kv_token(model.config) / GIB
-            rows.add(f"{name}: peak memory", peak, "GiB", note=f"keys and values {cache:.1f}; prompts' logits, weights")
+            note = f"keys and values {cache:.1f}, and what the prompts took"
+            rows.add(f"{name}: peak memory", peak_gib(), "GiB", note=note)
     if on_cuda():
         launches(rows, model)
 
@@ -95,7 +85,7 @@ def launches(rows: Rows, model: Any) -> None:
 
     found = []
     for tokens in (4, 12):
-        with cudnn(False), profile(activities=[ProfilerActivity.CUDA]) as record:
+        with profile(activities=[ProfilerActivity.CUDA]) as record:
             decoded(model, 32, 4352, tokens)
         events = [event for event in record.events() if event.device_type == torch.autograd.DeviceType.CUDA]
         found.append((len(events), sum(event.self_device_time_total for event in events)))
@@ -128,18 +118,15 @@ def rollouts(rows: Rows, setting: Setting) -> None:
         max_rows=8 if setting.tiny else 32,
     )
     prompts = [[5 + i] * length for i in range(few)]
-    with cudnn(False):
-        sample(model, prompts[:1], RolloutConfig(**{**vars(settings), "segments": 1}), PLAIN)
-        for name, rule in (("plain", PLAIN), ("erasing", ErasureConfig(window=32))):
-            done, spent = by_part(model, prompts, settings, rule)
-            whole = spent.pop("step")
-            parts = ", ".join(f"{part} {seconds:.2f}" for part, seconds in spent.items())
-            rows.add(f"{name}: a pass", 1e3 * whole / done.steps, "ms", note=f"seconds: {parts}")
-            rows.add(
-                f"{name}: sampled", done.row_steps / whole, "tokens/s", note=f"{int(done.erasures.sum())} erasures"
-            )
-            busy = done.row_steps / done.steps / settings.max_rows
-            rows.add(f"{name}: busy lanes", busy, "share", note=f"{done.steps} passes")
+    sample(model, prompts[:1], RolloutConfig(**{**vars(settings), "segments": 1}), PLAIN)
+    for name, rule in (("plain", PLAIN), ("erasing", ErasureConfig(window=32))):
+        done, spent = by_part(model, prompts, settings, rule)
+        whole = spent.pop("step")
+        parts = ", ".join(f"{part} {seconds:.2f}" for part, seconds in spent.items())
+        rows.add(f"{name}: a pass", 1e3 * whole / done.steps, "ms", note=f"seconds: {parts}")
+        rows.add(f"{name}: sampled", done.row_steps / whole, "tokens/s", note=f"{int(done.erasures.sum())} erasures")
+        busy = done.row_steps / done.steps / settings.max_rows
+        rows.add(f"{name}: busy lanes", busy, "share", note=f"{done.steps} passes")
 
 
 def beside_transformers(rows: Rows, setting: Setting) -> None:
@@ -148,13 +135,14 @@ def beside_transformers(rows: Rows, setting: Setting) -> None:
     count, cap, length = (4, 8, 4) if setting.tiny else (32, 128, 256)
     prompts = [[5 + i] * length for i in range(count)]
     name = f"{count} rows of {cap} tokens"
-    with cudnn(False):
-        peers.engine(model, prompts, count, 8, -1)
-        spent, done = peers.engine(model, prompts, count, cap, -1)
-        ours = int(done.length.sum()) / spent
-        rows.add(f"{name}: the embedded engine", ours, "tokens/s")
-        for peer, work in (("generate", peers.generate), ("continuous batching", peers.continuous)):
+    peers.engine(model, prompts, count, 8, -1)
+    spent, done = peers.engine(model, prompts, count, cap, -1)
+    ours = int(done.length.sum()) / spent
+    rows.add(f"{name}: the embedded engine", ours, "tokens/s")
+    for peer, work in (("generate", peers.generate), ("continuous batching", peers.continuous)):
+        with cudnn(False):  # which the engine leaves out by itself
             work(model, prompts, count, [8] * count)
             theirs = count * cap / work(model, prompts, count, [cap] * count)
-            rows.add(f"{name}: {peer}", theirs, "tokens/s", note=f"attention: {model.config._attn_implementation}")
-            rows.add(f"{name}: the embedded engine over {peer}", ours / theirs, "", ">= 1")
+        note = f"attention: {model.config._attn_implementation}, without cuDNN, as the engine"
+        rows.add(f"{name}: {peer}", theirs, "tokens/s", note=note)
+        rows.add(f"{name}: the embedded engine over {peer}", ours / theirs, "", ">= 1")

@@ -133,7 +133,6 @@ def followed(config: Config, model: Any, tokenizer: Any, saves: bool) -> tuple[P
         for owner, name, part, work in places:
             patches.enter_context(mock.patch.object(owner, name, parts.wrap(part, work)))
         patches.enter_context(mock.patch.object(E3RLModule, "training_step", stepped))
-        patches.enter_context(cudnn(False))
         module = measure.run_steps(config, model, tokenizer)
     return parts, done, module
 

@@ -10,7 +10,7 @@ import torch
 
 from experiments.decoding.erasing import NEVER, PLAIN
 from experiments.decoding.peers import settle
-from experiments.gpu.device import GIB, cudnn, made, on_cuda
+from experiments.gpu.device import GIB, made, on_cuda
 from experiments.gpu.groups import Setting
 from experiments.gpu.rows import Rows, Skipped
 from replication.config import ErasureConfig, RolloutConfig
@@ -71,8 +71,7 @@ def beside(rows: Rows, setting: Setting) -> None:
     for name, rule in (("plain", PLAIN), ("erasing", ErasureConfig(window=32))):
         for count in dict.fromkeys((few, many)):
             rows.add(f"{count} rows, {name}: vLLM", rate(vllm, count, rule), "tokens/s")
-        with cudnn(False):
-            rows.add(f"{few} rows, {name}: the embedded engine", rate(embedded, few, rule), "tokens/s")
+        rows.add(f"{few} rows, {name}: the embedded engine", rate(embedded, few, rule), "tokens/s")
     vllm.reproducible = False
     rate(vllm, group, PLAIN)
     rows.add(f"{many} rows, plain: vLLM without seeds", rate(vllm, many, PLAIN), "tokens/s")
