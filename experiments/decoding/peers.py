@@ -16,6 +16,7 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
+from experiments.training.clock import settle
 from replication.config import ErasureConfig, RolloutConfig
 from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
@@ -23,12 +24,6 @@ from replication.rollout.trace import Rollout
 
 Result = TypeVar("Result")
 PLAIN = ErasureConfig(fraction=0.0)
-
-
-def settle() -> None:
-    """Wait until a GPU, if there is one, has done what it was asked."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def timed(work: Callable[..., Result], *args: Any) -> tuple[float, Result]:

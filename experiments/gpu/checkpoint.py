@@ -8,13 +8,12 @@ from unittest import mock
 
 import torch
 
-from experiments.decoding.peers import settle
 from experiments.gpu.device import free, made, planned
 from experiments.gpu.groups import Setting
 from experiments.gpu.rows import Rows
 from experiments.gpu.training import tokenizer_of
 from experiments.training import measure
-from experiments.training.clock import Clock
+from experiments.training.clock import Clock, settle
 from experiments.training.step import parity
 from replication.policy import small_model
 from replication.rollout.policy import Policy

@@ -18,7 +18,7 @@ from experiments.decoding.erasing import NEVER, PLAIN, sample
 from experiments.gpu.device import GIB, cudnn, free, kv_token, least_milliseconds, made, on_cuda, peak_gib
 from experiments.gpu.groups import Setting
 from experiments.gpu.rows import Rows
-from experiments.training.clock import Clock
+from experiments.training.clock import Clock, settle
 from replication.config import ErasureConfig, RolloutConfig
 from replication.planning.pace import BANDWIDTH_SHARE, LAUNCH
 from replication.rollout.builtin.decoder import TorchEngine, TorchSession
@@ -36,7 +36,7 @@ class Passes:
         self.ends: list[float] = []
 
     def sampled(self, rows: Tensor, tokens: Tensor) -> None:
-        peers.settle()
+        settle()
         self.ends.append(time.perf_counter())
 
     def erased(self, rows: Tensor) -> None: ...
@@ -96,7 +96,7 @@ def launches(rows: Rows, model: Any) -> None:
 
 def by_part(model: Any, prompts: Sequence[Sequence[int]], settings: RolloutConfig, erasure: ErasureConfig) -> Any:
     """A rollout, and its seconds by part."""
-    clock = Clock(peers.settle)
+    clock = Clock(settle)
     places = [(TorchSession, "_forward", "forward"), (TorchSession, "_decode", "drawing"), (Judge, "close", "judging")]
     with ExitStack() as patches:
         for owner, name, part in [*places, (Slots, "front", "lanes")]:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, Qwen3Config
 
-from experiments.decoding.peers import settle
 from experiments.gpu.groups import Setting
 from experiments.gpu.machine import BANDWIDTH, ROOT
 from experiments.gpu.rows import Rows
+from experiments.training.clock import settle
 from experiments.training.plan import SECTIONS
 from replication.cli import load_run
 from replication.config import Config

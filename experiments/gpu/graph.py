@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.decoding.peers import settle
 from experiments.gpu.device import cudnn, free, least_milliseconds, made, milliseconds, on_cuda, place
 from experiments.gpu.groups import Setting
 from experiments.gpu.rows import Rows
+from experiments.training.clock import settle
 from replication.rollout.builtin.cache import RowCache
 from replication.rollout.masks import attention_mask
 from replication.rollout.sampling import draw, tempered_logp

@@ -11,13 +11,12 @@ from unittest import mock
 
 import torch
 
-from experiments.decoding.peers import settle
 from experiments.gpu.device import GIB, cudnn, free, made, milliseconds, on_cuda, peak_gib, place, planned
 from experiments.gpu.groups import Setting
 from experiments.gpu.machine import FLOPS
 from experiments.gpu.rows import Rows
 from experiments.training import measure
-from experiments.training.clock import Clock
+from experiments.training.clock import Clock, settle
 from experiments.training.step import parity
 from replication import policy as policies
 from replication.config import Config

@@ -9,10 +9,10 @@ from importlib.util import find_spec
 import torch
 
 from experiments.decoding.erasing import NEVER, PLAIN
-from experiments.decoding.peers import settle
 from experiments.gpu.device import GIB, made, on_cuda
 from experiments.gpu.groups import Setting
 from experiments.gpu.rows import Rows, Skipped
+from experiments.training.clock import settle
 from replication.config import ErasureConfig, RolloutConfig
 from replication.planning import vllm as assumed
 from replication.rollout.agreement import check_engine

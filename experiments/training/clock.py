@@ -7,12 +7,20 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
+
+def settle() -> None:
+    """Wait until a GPU, if there is one, has done what it was asked."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
 
 class Clock:
     """What was spent in the wrapped functions since the last tick; of a call inside another, only the inner counts.
 
     Args:
-        wait: is called before the clock is read, such as `torch.cuda.synchronize`.
+        wait: is called before the clock is read, such as `settle`.
     """
 
     def __init__(self, wait: Callable[[], object] = lambda: None) -> None:

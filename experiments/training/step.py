@@ -25,9 +25,8 @@ from unittest import mock
 import torch
 
 from experiments.decoding.bench import Table
-from experiments.decoding.peers import settle
 from experiments.training import measure
-from experiments.training.clock import Clock
+from experiments.training.clock import Clock, settle
 from experiments.training.plan import SECTIONS
 from experiments.training.table import store
 from replication.cli import load_run
@@ -140,7 +139,7 @@ def theirs(python: str, settings: dict[str, Any]) -> dict[str, Any]:
         path.write_text(json.dumps(settings))
         env = {
             **os.environ,
-            "PYTHONPATH": str(root),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH")))),
             "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": str(settings["threads"]),
         }

@@ -20,7 +20,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from experiments.training.clock import Clock
+from experiments.training.clock import Clock, settle
 
 
 class Ticks(TrainerCallback):
@@ -32,12 +32,6 @@ class Ticks(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step % self.updates == 0:
             self.clock.tick()
-
-
-def settle() -> None:
-    """Wait until a GPU, if there is one, has done what it was asked."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def parity(completion_ids: list[list[int]], **_: Any) -> list[float]:
