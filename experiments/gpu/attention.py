@@ -8,9 +8,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from experiments.gpu.device import cudnn, milliseconds, on_cuda, place
+from experiments.gpu.device import bandwidth, cudnn, milliseconds, on_cuda, place
 from experiments.gpu.groups import Setting
-from experiments.gpu.machine import BANDWIDTH
 from experiments.gpu.rows import Rows, Skipped
 
 NAMES = {-1: "error", 0: "math", 1: "flash", 2: "efficient", 3: "cuDNN", 4: "overrideable"}
@@ -25,7 +24,7 @@ def random(*shape: int) -> torch.Tensor:
 
 def share(rows: Rows, nbytes: float, spent: float) -> str:
     """What the reading of so many bytes in so many milliseconds is of the copy's bandwidth."""
-    return f"{nbytes / spent / 1e9 / rows.value(BANDWIDTH, 3.0):.0%} of the copy's bandwidth"
+    return f"{nbytes / spent / 1e9 / bandwidth(rows):.0%} of the copy's bandwidth"
 
 
 def kernels(rows: Rows, setting: Setting) -> None:
@@ -92,8 +91,8 @@ def varlen(rows: Rows) -> None:
     except ImportError:
         return
     r, live = 32, 4352
-    q, (k, v) = random(r, HEADS * GROUP, WIDTH), (random(r * live, HEADS, WIDTH) for _ in range(2))
-    of_q, of_k = (torch.arange(r + 1, device=place(), dtype=torch.int32) * n for n in (1, live))
-    spent = milliseconds(lambda: varlen_attn(q, k, v, of_q, of_k, 1, live), 20)
+    q, (k, v) = random(r * GROUP, HEADS, WIDTH), (random(r * live, HEADS, WIDTH) for _ in range(2))  # packed, too
+    of_q, of_k = (torch.arange(r + 1, device=place(), dtype=torch.int32) * n for n in (GROUP, live))
+    spent = milliseconds(lambda: varlen_attn(q, k, v, of_q, of_k, GROUP, live), 20)
     nbytes = 2 * r * live * HEADS * WIDTH * 2
     rows.add(f"{r} rows of {live:,}: varlen_attn", spent, "ms", note=share(rows, nbytes, spent))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.decoding import peers
 from experiments.decoding.erasing import NEVER, PLAIN, sample
-from experiments.gpu.device import GIB, cudnn, free, kv_token, least_milliseconds, made, on_cuda, peak_gib
+from experiments.gpu.device import GIB, bandwidth, cudnn, free, kv_token, least_milliseconds, made, on_cuda, peak_gib
 from experiments.gpu.groups import Setting
 from experiments.gpu.rows import Rows
 from experiments.training.clock import Clock, settle
@@ -59,14 +59,14 @@ def decoded(model: Any, count: int, live: int, tokens: int, watcher: Passes | No
 
 def passes(rows: Rows, setting: Setting) -> None:
     """A decoding pass with the draw, by rows at once and by the tokens that each has."""
-    model = made("4B", setting)
+    model, speed = made("4B", setting), bandwidth(rows)
     cases = [(1, 512), (16, 4352), (32, 4352), (32, 8192), (96, 2048)]
     for count, live in [(2, 24)] if setting.tiny else cases:
         free()
         name, watch = f"{count} rows, {live:,} live", Passes()
         decoded(model, count, live, 4)
         decoded(model, count, live, TIMED, watch)
-        spent, least = watch.milliseconds(), least_milliseconds(rows, model, count, live)
+        spent, least = watch.milliseconds(), least_milliseconds(model, count, live, speed)
         plan = max(least / BANDWIDTH_SHARE, 1e3 * LAUNCH * model.config.num_hidden_layers)
         note = f"at the copy's bandwidth {least:.2f}; by the plan's assumptions {plan:.1f}"
         rows.add(f"{name}: a pass", spent, "ms", note=f"{note}; {1e3 * count / spent:,.0f} tokens/s")

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, Qwen3Config
 
 from experiments.gpu.groups import Setting
-from experiments.gpu.machine import BANDWIDTH, ROOT
+from experiments.gpu.machine import BANDWIDTH, FLOPS, ROOT
 from experiments.gpu.rows import Rows
 from experiments.training.clock import settle
 from experiments.training.plan import SECTIONS
@@ -63,6 +63,30 @@ def milliseconds(work: Callable[[], object], times: int = 10, warm: int = 3) -> 
     return statistics.median(spent)
 
 
+def copied() -> float:
+    """TB/s of a copy in the device's memory, bytes read and written."""
+    size = 2**31 if on_cuda() else 2**22
+    a, b = (torch.empty(size, dtype=torch.uint8, device=place()) for _ in range(2))
+    return 2 * size / milliseconds(lambda: b.copy_(a)) / 1e9
+
+
+def multiplied() -> float:
+    """TFLOP/s of a product of two square matrices of random numbers in bfloat16."""
+    n = 8192 if on_cuda() else 256
+    x, y = (torch.randn(n, n, device=place(), dtype=torch.bfloat16) for _ in range(2))
+    return 2 * n**3 / milliseconds(lambda: x @ y) / 1e9
+
+
+def bandwidth(rows: Rows) -> float:
+    """TB/s of a copy, as the group `machine` has measured it, or measured now."""
+    return rows.value(BANDWIDTH) or copied()
+
+
+def flops(rows: Rows) -> float:
+    """TFLOP/s of a product of matrices, as the group `machine` has measured it, or measured now."""
+    return rows.value(FLOPS) or multiplied()
+
+
 @contextmanager
 def cudnn(enabled: bool) -> Iterator[None]:
     """Let attention take cuDNN's kernel in the block, or not."""
@@ -100,11 +124,11 @@ def kv_token(config: PretrainedConfig, element: int = 2) -> int:
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * element
 
 
-def least_milliseconds(rows: Rows, model: Any, count: int, live: int) -> float:
-    """What a decoding pass takes at the copy's bandwidth: weights are read once, and each row's keys and values."""
+def least_milliseconds(model: Any, count: int, live: int, speed: float) -> float:
+    """What a decoding pass takes at so many TB/s: weights are read once, and each row's keys and values."""
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     weights = sum(weight.nbytes for weight in model.parameters()) - (0 if embedding is head else embedding.nbytes)
-    return (weights + count * live * kv_token(model.config)) / rows.value(BANDWIDTH, 3.0) / 1e9
+    return (weights + count * live * kv_token(model.config)) / speed / 1e9
 
 
 def planned(model: str, flags: str, setting: Setting) -> tuple[Plan, Config]:

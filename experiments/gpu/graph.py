@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.gpu.device import cudnn, free, least_milliseconds, made, milliseconds, on_cuda, place
+from experiments.gpu.device import bandwidth, cudnn, free, least_milliseconds, made, milliseconds, on_cuda, place
 from experiments.gpu.groups import Setting
 from experiments.gpu.rows import Rows
 from experiments.training.clock import settle
@@ -79,7 +79,7 @@ def captured(work: Static) -> tuple[Callable[[], None], Tensor]:
 
 def static_pass(rows: Rows, setting: Setting) -> None:
     """The pass of Qwen3-4B, eager and as a graph; wanted: six tenths of the copy's bandwidth."""
-    model = made("4B", setting)
+    model, speed = made("4B", setting), bandwidth(rows)
     for count, bucket in [(2, 32)] if setting.tiny else [(32, 4352), (64, 4352), (32, 8192)]:
         free()
         name = f"{count} rows, bucket {bucket:,}"
@@ -96,7 +96,7 @@ def static_pass(rows: Rows, setting: Setting) -> None:
                     replay()
                     replayed.append(out.clone())
                 settle()
-                spent, least = milliseconds(replay, 20), least_milliseconds(rows, model, count, bucket)
+                spent, least = milliseconds(replay, 20), least_milliseconds(model, count, bucket, speed)
                 note = f"at the copy's bandwidth {least:.2f}; {1e3 * count / spent:,.0f} tokens/s"
                 rows.add(f"{name}: CUDA graph", spent, "ms", note=note)
                 rows.add(f"{name}: CUDA graph, share of the bandwidth", least / spent, "", ">= 0.6")

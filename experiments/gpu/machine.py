@@ -87,15 +87,10 @@ def speed(rows: Rows, setting: Setting) -> None:
     """Bytes and floating-point operations in a second, and what a launch of a kernel costs the host."""
     import torch
 
-    from experiments.gpu.device import milliseconds, on_cuda, place
+    from experiments.gpu.device import copied, milliseconds, multiplied, on_cuda, place
 
-    size, n = (2**22, 256) if setting.tiny else (2**31, 8192)
-    a, b = (torch.empty(size, dtype=torch.uint8, device=place()) for _ in range(2))
-    bandwidth = 2 * size / milliseconds(lambda: b.copy_(a)) / 1e9
-    rows.add(BANDWIDTH, bandwidth, "TB/s", note="bytes read and written")
-    x, y = (torch.randn(n, n, device=place(), dtype=torch.bfloat16) for _ in range(2))
-    flops = 2 * n**3 / milliseconds(lambda: x @ y) / 1e9
-    rows.add(FLOPS, flops, "TFLOP/s", note=f"{n} x {n} by {n} x {n}, random numbers")
+    rows.add(BANDWIDTH, copied(), "TB/s", note="bytes read and written")
+    rows.add(FLOPS, multiplied(), "TFLOP/s", note="random square matrices")
     if on_cuda():
         one = torch.zeros(1, device=place())
 

@@ -50,10 +50,10 @@ class Rows:
         """The group was not begun, or had nothing to do."""
         self._write(SKIPPED, self.group, note=reason)
 
-    def value(self, name: str, otherwise: float) -> float:
-        """What a row of any group says, or another number where there is none."""
+    def value(self, name: str) -> float | None:
+        """What a row of any group says, if there is one."""
         found = [row["value"] for row in read_rows(self.folder) if row["name"] == name and row["state"] == MEASURED]
-        return float(found[-1]) if found else otherwise
+        return float(found[-1]) if found else None
 
     def _write(self, state: str, name: str, **more: Any) -> None:
         blank = {"value": None, "unit": "", "wanted": "", "met": None, "note": ""}
