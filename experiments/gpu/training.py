@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -24,6 +25,7 @@ from replication.planning import memory, pace
 from replication.planning.plan import Plan
 from replication.planning.seconds import step_seconds
 from replication.rollout.policy import Policy
+from replication.rollout.trace import Rollout
 from replication.training import module as module_file
 from replication.training.checkpoint import RolloutCheckpoint
 from replication.training.logprobs import completion_logp
@@ -33,7 +35,7 @@ from replication.training.module import E3RLModule
 from replication.training.sampler import Sampler
 
 SHORT = "--train.prompts 4 --train.minibatches 2 --train.micro_rows 2 --rollout.group_size 8 --rollout.max_rows 32 "
-SHORT += "--rollout.segments 3 --train.checkpoint_every 1000"
+SHORT += "--rollout.segments 3 --train.checkpoint_every 1000 --train.width_multiple 1"  # no padding: the plan has none
 LORA = "--policy.lora_rank 32"
 PHASES = {"rollout": "rollout", "scoring": "forward", "backward": "backward", "update": "optimizer"}
 """The plan's name of a phase -> ours"""
@@ -90,6 +92,8 @@ class Parts:
                 return work(*args, **named)
             finally:
                 self.peaks[part] = max(self.peaks.get(part, 0.0), peak_gib())
+                if on_cuda():
+                    torch.cuda.reset_peak_memory_stats()  # what comes after it in an outer part is that one's own
 
         return self.clock.wrap(part, followed)
 
@@ -101,12 +105,14 @@ def tokenizer_of(words: int) -> Any:
         return policies.small_tokenizer()
 
 
-def followed(config: Config, model: Any, tokenizer: Any, saves: bool) -> tuple[Parts, list[Any], E3RLModule]:
-    """Steps by the code that `fit` runs: their parts, and their rollouts."""
-    parts, done = Parts(), list[Any]()
+def followed(
+    config: Config, model: Any, tokenizer: Any, saves: bool, tell: Callable[[Parts, E3RLModule, Rollout], None]
+) -> Parts:
+    """Steps by the code that `fit` runs, by part; each is told as soon as it is done."""
+    parts, done = Parts(), list[Rollout]()
     step, roll_out = E3RLModule.training_step, Policy.roll_out
 
-    def sampled(*args: Any) -> Any:
+    def sampled(*args: Any) -> Rollout:
         done.append(roll_out(*args))
         return done[-1]
 
@@ -115,6 +121,7 @@ def followed(config: Config, model: Any, tokenizer: Any, saves: bool) -> tuple[P
         parts.clock.last = parts.clock.now()
         step(module, *args)
         parts.clock.tick()
+        tell(parts, module, done[-1])
 
     def save(checkpoints: Any, trainer: Any, module: Any, path: Any) -> None:
         trainer.save_checkpoint(path)
@@ -132,32 +139,36 @@ def followed(config: Config, model: Any, tokenizer: Any, saves: bool) -> tuple[P
         for owner, name, part, work in places:
             patches.enter_context(mock.patch.object(owner, name, parts.wrap(part, work)))
         patches.enter_context(mock.patch.object(E3RLModule, "training_step", stepped))
-        module = measure.run_steps(config, model, tokenizer)
-    return parts, done, module
+        measure.run_steps(config, model, tokenizer)
+    return parts
 
 
 def steps(rows: Rows, setting: Setting, size: str, flags: str, saves: bool = False) -> None:
-    """E3RL steps of 32 completions, the last one told by part."""
+    """E3RL steps of 32 completions, told by part, and the last one beside the plan."""
     tokens = 4 if setting.tiny else 32
     p, config = planned(size.lower(), f"--algorithm e3rl {SHORT} --rollout.segment_tokens {tokens} {flags}", setting)
     tokenizer = tokenizer_of(p.sizes.vocabulary)
+    p = replace(p, prompt=measure.prompt_tokens(config, tokenizer))
     dtype = getattr(torch, training_dtype(config.trainer))
     model = policies.small_model(config.policy, tokenizer, 0) if setting.tiny else made(size, setting, dtype)
     if config.policy.lora_rank:
         add_adapters(model, config.policy, 0)
+
+    def tell(parts: Parts, module: E3RLModule, done: Rollout) -> None:
+        spent, row, number = parts.clock.steps[-1], module.history[-1], len(module.history)
+        told = ", ".join(f"{part} {seconds:.2f}" for part, seconds in spent.items() if part != "step")
+        rows.add(f"step {number}", spent["step"], "s", note=told)
+        note = f"loss {row['loss']:.3g}, erasure rate {row['erasure_rate']:.2f}"
+        rows.add(f"step {number}: sampler against trainer", row["mismatch"], "nats", "<= 0.1", note)
+        if number == config.train.steps and on_cuda() and not setting.tiny:
+            beside_plan(rows, p, parts, done.row_steps, done.steps)
+
     began = time.perf_counter()
-    parts, done, module = followed(config, model, tokenizer, saves)
-    whole = time.perf_counter() - began
-    spent, row, last = parts.clock.steps[-1], module.history[-1], done[-1]
-    told = ", ".join(f"{part} {seconds:.2f}" for part, seconds in spent.items() if part != "step")
-    start = whole - sum(step["step"] for step in parts.clock.steps)
-    rows.add("a step", spent["step"], "s", note=f"{told}; {len(done)} steps, all beside them {start:.1f}")
-    note = f"loss {row['loss']:.3g}, erasure rate {row['erasure_rate']:.2f}"
-    rows.add("sampler against trainer", row["mismatch"], "nats", "<= 0.1", note)
+    parts = followed(config, model, tokenizer, saves, tell)
+    start = time.perf_counter() - began - sum(step["step"] for step in parts.clock.steps)
     if saves:
         rows.add("checkpoint saved", parts.clock.parts["checkpoint"], "s")
-    if on_cuda() and not setting.tiny:
-        beside_plan(rows, p, parts, last.row_steps, last.steps)
+    rows.add("the run beside its steps", start, "s", note="the trainer's start and end, and its checkpoint if it saves")
 
 
 def beside_plan(rows: Rows, p: Plan, parts: Parts, sampled: int, passes: int) -> None:
