@@ -12,9 +12,8 @@ from unittest import mock
 
 import torch
 
-from experiments.gpu.device import GIB, cudnn, free, made, milliseconds, on_cuda, peak_gib, place, planned
+from experiments.gpu.device import GIB, cudnn, flops, free, made, milliseconds, on_cuda, peak_gib, place, planned
 from experiments.gpu.groups import Setting
-from experiments.gpu.machine import FLOPS
 from experiments.gpu.rows import Rows
 from experiments.training import measure
 from experiments.training.clock import Clock, settle
@@ -62,7 +61,7 @@ def micro_batch(rows: Rows, setting: Setting) -> None:
         rows.add(name, spent, "s", note=f"the first {first / 1e3:.2f} s")
         if on_cuda() and not setting.tiny:
             done = 4 * pace.token_flops(p) * ids.numel() / spent
-            against = done / 1e12 / rows.value(FLOPS, 800.0)
+            against = done / 1e12 / flops(rows)
             note = (
                 f"of {pace.gpu(p).name}'s {pace.gpu(p).flops / 1e12:.0f} TFLOP/s; {against:.0%} of the matrix product's"
             )
