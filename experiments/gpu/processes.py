@@ -28,6 +28,7 @@ from experiments.gpu.rows import LOG, Rows, Skipped
 SHARED = ["torch", "transformers", "lightning.pytorch", "experiments.training.measure"]  # none of them asks for a GPU
 LOOK = 0.1  # seconds between looks at what a group has measured
 PATIENCE = 120  # seconds for an answer
+DEATH = 20  # seconds that a killed process has to be gone; one that a driver holds may never be
 WORDS = 400  # letters of a reason, at most
 
 
@@ -115,7 +116,7 @@ def _end(process: BaseProcess) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     if process.exitcode is None:
         process.kill()
-    process.join()
+    process.join(DEATH)
 
 
 def _how(code: int) -> str:

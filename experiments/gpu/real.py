@@ -23,6 +23,7 @@ from experiments.gpu.lesson import teach
 from experiments.gpu.machine import ROOT
 from experiments.gpu.rows import Rows, Skipped
 from experiments.tiny_models import tiny_model
+from experiments.training.step import python_path
 from replication.cli import read_params
 from replication.config import ErasureConfig, RolloutConfig
 from replication.evaluation.run import uncertainties
@@ -34,7 +35,7 @@ from replication.training.resume import last_checkpoint
 LESSON = 10  # steps, after which it was right in 13 of 32 on a CPU
 ALGORITHMS = "e3rl_contrastive_absolute", "grpo"
 RULE = {"uncertainty": "surprisal", "window": 8, "baseline": "fixed", "growth": 0.0, "history": 0.0, "cap": 3}
-SPARE = 10.0  # seconds for a last step, its checkpoint, and the policy that is made of it
+SPARE = 20.0  # seconds for a last step, its checkpoint, and the policy that is made of it
 STEP = "reward="  # what the progress bar says once a step is done
 
 
@@ -97,7 +98,7 @@ class Work:
             return subprocess.Popen(
                 [sys.executable, "-m", f"replication.{name}", *told],
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": python_path(ROOT)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -130,7 +131,7 @@ def run(rows: Rows, setting: Setting) -> None:
     (work.folder / "params.yaml").write_text(yaml.safe_dump(settings(size, level)))
     began = time.monotonic()
     evaluated(rows, work, "untrained", None)
-    evaluation = time.monotonic() - began
+    evaluation = spent(began)
     each = (ends - time.monotonic()) / len(ALGORITHMS) - 1.2 * evaluation - SPARE
     for algorithm in ALGORITHMS:
         policy = trained(rows, work, algorithm, 0 if setting.tiny else each)
@@ -179,19 +180,25 @@ def evaluated(rows: Rows, work: Work, name: str, policy: Path | None) -> None:
         rows.add(f"{name}, {mode}: accuracy", found["avg"], "share", note=note)
 
 
+def spent(began: float) -> float:
+    """Seconds since then."""
+    return time.monotonic() - began
+
+
 def trained(rows: Rows, work: Work, algorithm: str, seconds: float) -> Path:
     """Train for so many seconds, but at least for a step, and save the policy; it is stopped as SLURM stops it."""
-    deadline, log = time.monotonic() + seconds, work.log("fit")
+    began, log = time.monotonic(), work.log("fit")
     process = work.command("fit", "--algorithm", algorithm, "--out", algorithm)
-    while process.poll() is None and (time.monotonic() < deadline or STEP not in log.read_text(errors="replace")):
+    while process.poll() is None and (spent(began) < seconds or STEP not in log.read_text(errors="replace")):
         time.sleep(0.1)
     process.send_signal(signal.SIGUSR1)
     work.check("fit", process.wait(), 128 + signal.SIGUSR1)
+    note = f"in {spent(began):.0f} s with its start and a checkpoint; stopped by SIGUSR1"
     checkpoint = last_checkpoint(work.folder / ".scratch/train" / algorithm)
     assert checkpoint is not None
     saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
     history = saved["history"]
-    rows.add(f"{algorithm}: steps", len(history), note=f"in {seconds:.0f} s with its start, by SIGUSR1")
+    rows.add(f"{algorithm}: steps", len(history), note=note)
     rows.add(f"{algorithm}: reward of the first step", history[0]["reward"])
     last = history[-5:]
     rows.add(f"{algorithm}: reward of the last steps", sum(row["reward"] for row in last) / len(last))

@@ -131,6 +131,11 @@ def setting(case: Case, config: Config, tokenizer: Any) -> dict[str, Any]:
     }
 
 
+def python_path(root: Path) -> str:
+    """Where a command finds this checkout, and what this process finds."""
+    return os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+
+
 def theirs(python: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The same by TRL, in its own process and environment."""
     root = Path(__file__).parents[2]
@@ -139,7 +144,7 @@ def theirs(python: str, settings: dict[str, Any]) -> dict[str, Any]:
         path.write_text(json.dumps(settings))
         env = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH")))),
+            "PYTHONPATH": python_path(root),
             "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": str(settings["threads"]),
         }

@@ -169,6 +169,47 @@ def test_a_group_that_comes_too_late_is_named_and_added_later(planted, capsys):
     assert [row["state"] for row in report["rows"]] == [MEASURED, MEASURED], "what was measured before stays"
 
 
+def test_a_run_that_is_stopped_leaves_a_report_of_what_was_measured(planted, tmp_path, monkeypatch):
+    def stopped(context, name, *rest, run_group=processes.run_group):
+        if name == "after":
+            raise KeyboardInterrupt
+        run_group(context, name, *rest)
+
+    monkeypatch.setattr(processes, "run_group", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        gpu.run(planted, ["works", "after"])
+    assert [row["group"] for row in read_report(tmp_path / "gpu.json")["rows"]] == ["works"]
+
+
+def test_a_share_is_of_the_measured_bandwidth(tmp_path, monkeypatch):
+    """And where none was measured before, it is measured; none is assumed."""
+    from experiments.gpu import device
+
+    monkeypatch.setattr(device, "copied", lambda: 2.0)
+    rows = Rows(tmp_path, "machine")
+    assert device.bandwidth(rows) == 2.0
+    rows.add(machine.BANDWIDTH, 3.0)
+    assert device.bandwidth(Rows(tmp_path, "decode")) == 3.0
+    model = device.made("4B", Setting(tmp_path, tmp_path, 1, tiny=True))
+    weights, token = sum(p.numel() for p in model.parameters()) * 2, 2 * 2 * 2 * 32 * 2  # of layers, heads, width
+    assert device.least_milliseconds(model, 5, 7, 3.0) == pytest.approx((weights + 5 * 7 * token) / 3e12 * 1e3)
+
+
+def test_memory_of_a_part_is_not_that_of_the_part_before(monkeypatch):
+    """An optimizer step holds its backward passes, whose peaks are not the update's."""
+    from experiments.gpu import training
+
+    peak = {"now": 0.0}
+    monkeypatch.setattr(training, "on_cuda", lambda: True)
+    monkeypatch.setattr(training, "peak_gib", lambda: peak["now"])
+    monkeypatch.setattr(training.torch.cuda, "reset_peak_memory_stats", lambda: peak.update(now=0.0))
+    parts = training.Parts()
+    takes = lambda gib: peak.update(now=max(peak["now"], gib))  # noqa: E731
+    backward = parts.wrap("backward", lambda: takes(9.0))
+    parts.wrap("optimizer", lambda: (backward(), takes(4.0)))()
+    assert parts.peaks == {"backward": 9.0, "optimizer": 4.0}
+
+
 def test_a_failed_group_is_exit_code_1_and_bad_flags_are_one_line(planted, tmp_path, monkeypatch, capsys):
     def ended(*argv):
         monkeypatch.setattr(sys, "argv", ["experiments.gpu", "--out", str(tmp_path / "out"), "--tiny", *argv])
@@ -208,6 +249,14 @@ def test_without_a_gpu_there_are_only_tiny_shapes(monkeypatch):
         machine.found(tiny=False)
 
 
+def test_an_old_transformers_is_refused_before_the_gpu_is_asked_for():
+    machine.check_transformers("5.23.0")
+    machine.check_transformers("6.0.0.dev0")
+    for found in ("5.17.0", None):
+        with pytest.raises(UserError, match=rf"transformers is {found}, and this needs 5\.23 or later: bring it"):
+            machine.check_transformers(found)
+
+
 def test_rows_survive_what_they_are_written_by(tmp_path):
     rows = Rows(tmp_path, "one")
     rows.add("speed", 3.0, "TB/s", ">= 2.5", "so it is")
@@ -216,7 +265,7 @@ def test_rows_survive_what_they_are_written_by(tmp_path):
         file.write('{"group": "one", "na')
     first, second = read_rows(tmp_path)
     assert first["met"] is True and second["met"] is False and second["value"] == "nan"
-    assert Rows(tmp_path, "two").value("speed", 1.0) == 3.0 and rows.value("none", 1.0) == 1.0
+    assert Rows(tmp_path, "two").value("speed") == 3.0 and rows.value("none") is None
 
 
 def test_rows_of_another_machine_are_not_mixed_with_these(tmp_path):
