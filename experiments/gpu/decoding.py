@@ -143,6 +143,5 @@ def beside_transformers(rows: Rows, setting: Setting) -> None:
         with cudnn(False):  # which the engine leaves out by itself
             work(model, prompts, count, [8] * count)
             theirs = count * cap / work(model, prompts, count, [cap] * count)
-        note = f"attention: {model.config._attn_implementation}, without cuDNN, as the engine"
-        rows.add(f"{name}: {peer}", theirs, "tokens/s", note=note)
+        rows.add(f"{name}: {peer}", theirs, "tokens/s", note="without cuDNN's attention, as the engine")
         rows.add(f"{name}: the embedded engine over {peer}", ours / theirs, "", ">= 1")
