@@ -21,7 +21,7 @@ for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # which nohup, or
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-LONG = ("test_distributed", "test_breakages", "test_checkpoints", "test_benchmarks", "test_limits")
+LONG = ("test_distributed", "test_breakages", "test_checkpoints", "test_benchmarks", "test_limits", "test_gpu")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -86,7 +86,8 @@ def parse(monkeypatch, tmp_path):
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", and_stop(argparse.ArgumentParser.parse_args))
 
     def give(module, argv):
-        called = importlib.import_module(module)
+        is_package = importlib.util.find_spec(module).submodule_search_locations is not None
+        called = importlib.import_module(f"{module}.__main__" if is_package else module)
         if hasattr(called, "load_run"):
             monkeypatch.setattr(called, "load_run", and_stop(cli.load_run))
         monkeypatch.setattr(sys, "argv", [module, *argv])

@@ -16,6 +16,7 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
+from experiments.training.clock import settle
 from replication.config import ErasureConfig, RolloutConfig
 from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
@@ -30,9 +31,11 @@ def timed(work: Callable[..., Result], *args: Any) -> tuple[float, Result]:
     collection takes 0.2 s with all that torch and transformers hold, and would fall on whoever is measured then."""
     gc.collect()
     gc.disable()
+    settle()
     started = time.perf_counter()
     try:
         result = work(*args)
+        settle()
     finally:
         spent = time.perf_counter() - started
         gc.enable()
@@ -55,7 +58,7 @@ class _AtLength(StoppingCriteria):
         self.ends = torch.tensor(ends)
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        return input_ids.shape[1] >= self.ends
+        return input_ids.shape[1] >= self.ends.to(input_ids.device)
 
 
 def generate(model: Any, prompts: Sequence[Sequence[int]], rows: int, lengths: Sequence[int]) -> float:
@@ -63,8 +66,8 @@ def generate(model: Any, prompts: Sequence[Sequence[int]], rows: int, lengths: S
 
     def call(some: Sequence[Sequence[int]], sizes: Sequence[int]) -> None:
         width = max(map(len, some))
-        ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in some])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in some])
+        ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in some], device=model.device)
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in some], device=model.device)
         settings = GenerationConfig(
             do_sample=True, top_k=0, top_p=1.0, max_new_tokens=max(sizes), pad_token_id=0, eos_token_id=-1
         )

@@ -121,15 +121,28 @@ def prompt_tokens(config: Config, tokenizer: Any) -> int:
     return max(len(prompt_ids(tokenizer, p.question)) for p in problems_of(config))
 
 
-def run_steps(config: Config, policy: Any, tokenizer: Any) -> None:
-    """Train through Lightning, by the code that `fit` runs."""
+def run_steps(
+    config: Config, policy: Any, tokenizer: Any, keep: Path | None = None, checkpoint: Path | None = None
+) -> E3RLModule:
+    """Train through Lightning, by the code that `fit` runs.
+
+    Args:
+        config, policy, tokenizer: of the run.
+        keep: folder for its checkpoints; without one they are dropped.
+        checkpoint: to go on from.
+
+    Returns:
+        The module after its last step.
+    """
     t, problems = config.train, problems_of(config)
     if config.trainer.gradient_checkpointing:
         policy.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     with tempfile.TemporaryDirectory() as folder, mock.patch("replication.rollout.policy.eos_ids", lambda *_: NEVER):
         module = E3RLModule(config, policy.train(), tokenizer, problems, seed=0)
         stream = ProblemModule(len(problems), t.steps, t.prompts, t.minibatches, 0)
-        build_trainer(config, Path(folder), lambda: None).fit(module, stream)
+        trainer = build_trainer(config, keep or Path(folder), lambda: None)
+        trainer.fit(module, stream, ckpt_path=checkpoint, weights_only=False)
+    return module
 
 
 def activations(config: Config, policy: Any, rows: int, prompt: int) -> int:

@@ -14,9 +14,10 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,7 +26,7 @@ import torch
 
 from experiments.decoding.bench import Table
 from experiments.training import measure
-from experiments.training.clock import Clock
+from experiments.training.clock import Clock, settle
 from experiments.training.plan import SECTIONS
 from experiments.training.table import store
 from replication.cli import load_run
@@ -34,6 +35,7 @@ from replication.data.template import INSTRUCTION, prompt_ids
 from replication.errors import Parser, UserError, run_command
 from replication.loading import load_policy
 from replication.rollout.policy import Policy
+from replication.rollout.trace import Rollout
 from replication.training.module import E3RLModule
 from replication.training.sampler import Sampler
 
@@ -73,20 +75,21 @@ def longest(config: Config) -> int:
     return config.rollout.segments * config.rollout.segment_tokens
 
 
+def parity(grade: Callable[..., Any], sampler: Any, rollout: Rollout, problems: Any, prefix: str = "") -> torch.Tensor:
+    """The trivial reward, [P, G]; the completions are graded, and the verdicts thrown away."""
+    grade(sampler, rollout, problems, prefix)
+    return ((rollout.tokens * rollout.mask).sum(1) % 2).float().view(len(problems), -1)
+
+
 def ours(config: Config, policy: Any, tokenizer: Any) -> dict[str, Any]:
     """Steps through Lightning, by the code that `fit` runs: seconds by step and part, tokens, losses."""
-    clock, tokens, losses = Clock(), [], []
-    roll_out, grade, step = Policy.roll_out, Sampler._grade, E3RLModule.training_step
+    clock, tokens, losses = Clock(settle), [], []
+    roll_out, step = Policy.roll_out, E3RLModule.training_step
 
     def sample(*args: Any) -> Any:
         done = roll_out(*args)
         tokens.append(int(done.length.sum()))
         return done
-
-    def parity(sampler: Any, rollout: Any, problems: Any, prefix: str = "") -> torch.Tensor:
-        grade(sampler, rollout, problems, prefix)
-        kept = torch.arange(rollout.tokens.shape[1]) < rollout.length[:, None]
-        return ((rollout.tokens * kept).sum(1) % 2).float().view(len(problems), -1)
 
     def stepped(module: Any, *args: Any) -> None:
         step(module, *args)
@@ -95,7 +98,7 @@ def ours(config: Config, policy: Any, tokenizer: Any) -> dict[str, Any]:
 
     parts = [
         (Policy, "roll_out", "rollout", sample),
-        (Sampler, "_grade", "grading", parity),
+        (Sampler, "_grade", "grading", partial(parity, Sampler._grade)),
         (E3RLModule, "forward", "forward", E3RLModule.forward),
         (E3RLModule, "manual_backward", "backward", E3RLModule.manual_backward),
         (torch.optim.AdamW, "step", "optimizer", torch.optim.AdamW.step),
@@ -128,6 +131,11 @@ def setting(case: Case, config: Config, tokenizer: Any) -> dict[str, Any]:
     }
 
 
+def python_path(root: Path) -> str:
+    """Where a command finds this checkout, and what this process finds."""
+    return os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+
+
 def theirs(python: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The same by TRL, in its own process and environment."""
     root = Path(__file__).parents[2]
@@ -136,7 +144,7 @@ def theirs(python: str, settings: dict[str, Any]) -> dict[str, Any]:
         path.write_text(json.dumps(settings))
         env = {
             **os.environ,
-            "PYTHONPATH": str(root),
+            "PYTHONPATH": python_path(root),
             "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": str(settings["threads"]),
         }

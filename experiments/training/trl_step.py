@@ -20,7 +20,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from experiments.training.clock import Clock
+from experiments.training.clock import Clock, settle
 
 
 class Ticks(TrainerCallback):
@@ -58,7 +58,7 @@ def arguments(s: dict[str, Any], folder: str) -> GRPOConfig:
         lr_scheduler_type="constant",
         weight_decay=0.0,
         max_grad_norm=s["grad_clip"],
-        use_cpu=True,
+        use_cpu=not torch.cuda.is_available(),
         bf16=False,
         gradient_checkpointing=False,
         use_vllm=False,
@@ -76,7 +76,7 @@ def run(s: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(s["threads"])
     policy = AutoModelForCausalLM.from_pretrained(s["model"], dtype=torch.float32, attn_implementation="sdpa")
     tokenizer = AutoTokenizer.from_pretrained(s["model"])
-    clock, prompts, tokens, losses = Clock(), set(), [], []
+    clock, prompts, tokens, losses = Clock(settle), set(), [], []
     with tempfile.TemporaryDirectory() as folder:
         trainer = GRPOTrainer(
             model=policy,
