@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent
 SAMPLES = ("loading.py", "policy.py", "seeds.py", "data", "rollout", "grading")
 TRAINING = (*SAMPLES, "credit", "objectives", "training")
 EVALUATION = (*SAMPLES, "evaluation")
-COMMAND = ("cli.py", "config", "depends.py", "errors.py", "launch.py", "outputs.py", "presence.py")  # around them
+COMMAND = ("cli.py", "config", "depends.py", "errors.py", "launch.py", "outputs.py")  # around them
 HANDED_ON = "--accept code goes on with what the code of before has made"
 
 
