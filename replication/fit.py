@@ -148,6 +148,7 @@ def train(run: Run) -> tuple[Path, float]:
     from replication.training import resume
     from replication.training.disk import check_disk
     from replication.training.export import export_run
+    from replication.training.keep import BEST, chosen, clear, export_checkpoint
     from replication.training.module import E3RLModule
     from replication.training.trainer import build_trainer
 
@@ -178,7 +179,9 @@ def train(run: Run) -> tuple[Path, float]:
             remedy = f"its checkpoints stay: make room there and run the same command, or {elsewhere}"
             record = record_of(run, base, revision) | (resume.accepted(scratch) if first else {})
             difference = export_run(record, module, data, out, remedy)
-            shutil.rmtree(scratch / resume.CHECKPOINTS, ignore_errors=True)  # the logs stay
+            if t.keep == "best":
+                export_checkpoint(chosen(scratch, "best"), record, config, module.history, data, out / BEST)
+            clear(scratch, t.keep)  # the logs stay
 
         trainer: L.Trainer = build_trainer(config, scratch, export)
         if checkpoint is not None and trainer.is_global_zero:
@@ -239,6 +242,7 @@ def main() -> None:
     out, difference = train(run)
     if global_rank() == 0:
         from replication.training.card import last_reward
+        from replication.training.keep import BEST, kept_checkpoint
 
         rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
         reward, last = last_reward(rows)
@@ -246,6 +250,9 @@ def main() -> None:
             f"reward {reward:.3f} over the last {last} of {len(rows)} steps, the export differs from the policy by "
             f"{difference:.1e} nats a token -> {out}"
         )
+        if run.config.train.keep != "none":
+            policy = f"; its policy: {out / BEST}" if run.config.train.keep == "best" else ""
+            print(f"the {run.config.train.keep} checkpoint: {kept_checkpoint(scratch_of(out))}{policy}")
 
 
 if __name__ == "__main__":

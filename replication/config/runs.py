@@ -42,6 +42,8 @@ class TrainConfig:
     """Rollouts between checkpoints"""
     keep_checkpoints: int = 2
     """Newest checkpoints kept while a run lasts, beside the best one, by validation or else by reward"""
+    keep: Literal["none", "last", "best"] = "none"
+    """Which checkpoint stays after the run's end; of the best one the policy is exported, too, into `best` of --out"""
     max_silent_steps: int = 50
     """Steps in a row without any group whose rewards differ, at which the run stops; 0 for never"""
     max_mismatch: float = 0.1

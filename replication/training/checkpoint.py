@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from replication.errors import Stopped
 from replication.outputs import GO_ON, writing
 from replication.training.disk import free, lack
-from replication.training.resume import complete, mark, size_of
+from replication.training.resume import best_of, complete, mark, size_of
 
 GRACE = 20  # seconds; schedulers kill a process some 30 s after they have asked it to stop
 
@@ -110,7 +110,7 @@ class RolloutCheckpoint(Callback):
         if trainer.is_global_zero:
             mark(path, self.score(module.history))
             scores = complete(self.folder)
-            best = max(scores, key=lambda rollout: (scores[rollout], rollout))
+            best = best_of(scores)
             for old in sorted(scores)[: -self.keep]:
                 if old != best:
                     path = self.folder / f"rollout={old}.ckpt"

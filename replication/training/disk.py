@@ -39,8 +39,10 @@ def checkpoints_at_once(config: Config) -> int:
 
 
 def export_bytes(config: Config, parameters: int, trained: int) -> int:
-    """Of the export; adapters are merged in float32, and leave nothing beside the weights."""
-    return 4 * (parameters - trained) if config.policy.lora_rank else weight_bytes(config) * parameters
+    """Of the export, and of the best checkpoint's beside it; adapters are merged in float32, and leave nothing beside
+    the weights."""
+    each = 4 * (parameters - trained) if config.policy.lora_rank else weight_bytes(config) * parameters
+    return each * (2 if config.train.keep == "best" else 1)
 
 
 def run_bytes(config: Config, parameters: int, trained: int) -> int:

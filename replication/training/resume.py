@@ -23,7 +23,7 @@ LIMITS |= {"grading.max_no_answer", "grading.max_timed_out"}
 MEMORY = {"train.micro_rows", "train.width_multiple", "rollout.max_rows", "rollout.lanes", "rollout.gpu_share"}
 MEMORY |= {"trainer.gradient_checkpointing"}
 FREE = LIMITS | MEMORY | {"train.checkpoint_every", "train.keep_checkpoints", "trainer.logger", "trainer.gpu_gib"}
-FREE |= {"trainer.silence", "trainer.max_wait"}
+FREE |= {"trainer.silence", "trainer.max_wait", "train.keep"}
 """Settings that no number of a run depends on but by rounding"""
 
 
@@ -109,6 +109,11 @@ def last_checkpoint(folder: Path) -> Path | None:
     if not found and marks(checkpoints):
         raise UserError(f"no checkpoint in {checkpoints} is whole, they were cut or deleted: start anew with --fresh")
     return checkpoints / f"rollout={max(found)}.ckpt" if found else None
+
+
+def best_of(scores: Mapping[int, float]) -> int:
+    """The best of some checkpoints, by rollouts done: the later one of two that are as good."""
+    return max(scores, key=lambda done: (scores[done], done))
 
 
 def drop_damaged(folder: Path) -> list[str]:
