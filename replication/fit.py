@@ -129,7 +129,7 @@ def train(run: Run) -> tuple[Path, float]:
 
     from replication.data.template import check_lengths, prompt_ids
     from replication.loading import eos_ids, load_policy
-    from replication.policy import base_policy, use_machine
+    from replication.policy import base_policy, recompute_activations, use_machine
     from replication.rollout.builtin.decoder import TorchEngine
     from replication.training.agreement import check_policy
 
@@ -157,7 +157,7 @@ def train(run: Run) -> tuple[Path, float]:
 
         add_adapters(policy, config.policy, seed)
     if config.trainer.gradient_checkpointing:
-        policy.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        recompute_activations(policy)
     scratch, fresh = scratch_of(out), run.options["fresh"]
     first, difference = global_rank() == 0, math.nan
     with locked(scratch) if first else nullcontext():

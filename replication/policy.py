@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -66,6 +67,20 @@ def use_machine(config: PolicyConfig) -> torch.device:
     if config.cpu_threads:
         torch.set_num_threads(config.cpu_threads)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def recompute_activations(model: Any) -> None:
+    """Let the blocks make their activations again in the backward pass (gradient checkpointing), in eval mode, too.
+
+    Raises:
+        UserError: this transformers does so in training mode only.
+    """
+    if not hasattr(model, "activation_checkpointing_enable"):
+        raise UserError(
+            f"trainer.gradient_checkpointing needs transformers 5.23, and this is {transformers.__version__}: "
+            "`pip install transformers==5.23.0`, or set it false"
+        )
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
 
 def save_policy(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -44,7 +44,7 @@ def micro_batch(rows: Rows, setting: Setting) -> None:
     """The largest micro-batch of the paper's 4B: two rows of 8,448 tokens, forward, recomputed, and backward."""
     p, _ = planned("4b", "--algorithm e3rl", setting)
     model = made("4B", setting)
-    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    policies.recompute_activations(model)
     count, prompt, longest = (2, 8, 24) if setting.tiny else (2, 256, 8192)
     ids = torch.randint(5, 400, (count, prompt + longest), device=place())
     at = (prompt + torch.arange(longest, device=place())).expand(count, -1)

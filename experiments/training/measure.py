@@ -20,6 +20,7 @@ from replication.data import recurrence
 from replication.data.module import ProblemModule
 from replication.data.sources import Problem
 from replication.data.template import prompt_ids
+from replication.policy import recompute_activations
 from replication.rollout.builtin.cache import RowCache
 from replication.rollout.builtin.decoder import TorchSession
 from replication.rollout.policy import Policy
@@ -136,7 +137,7 @@ def run_steps(
     """
     t, problems = config.train, problems_of(config)
     if config.trainer.gradient_checkpointing:
-        policy.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        recompute_activations(policy)
     with tempfile.TemporaryDirectory() as folder, mock.patch("replication.rollout.policy.eos_ids", lambda *_: NEVER):
         module = E3RLModule(config, policy.train(), tokenizer, problems, seed=0)
         stream = ProblemModule(len(problems), t.steps, t.prompts, t.minibatches, 0)

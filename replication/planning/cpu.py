@@ -15,6 +15,7 @@ from replication.credit.allocation import answer_attention
 from replication.planning.pace import Pace
 from replication.planning.plan import Plan
 from replication.planning.sizes import random_model
+from replication.policy import recompute_activations
 from replication.rollout.builtin.decoder import TorchEngine
 from replication.rollout.engine import roll_out
 from replication.training.logprobs import completion_logp
@@ -33,7 +34,7 @@ def pace(p: Plan) -> Pace:
 
         add_adapters(model, p.config.policy, seed=0)
     if p.config.trainer.gradient_checkpointing:
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        recompute_activations(model)
     with torch.autocast("cpu", torch.bfloat16, enabled=p.mixed, cache_enabled=False):
         model.eval()
         decoding, prompt = decoding_pass(p, model), prefill(p, model)

@@ -79,6 +79,11 @@ def embedded(model: Any) -> int:
     return int(model.get_input_embeddings().weight.shape[0])
 
 
+def cache_name(model: Any) -> str:
+    """The argument that takes a model's cache: `cache` since transformers 5.24."""
+    return "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"
+
+
 def positions(model: Any) -> int:
     """How many positions the model can take: of some there is no end."""
     return int(getattr(text_config(model), "max_position_embeddings", None) or 2**31)
@@ -106,7 +111,7 @@ def refuse_unsupported(model: Any) -> None:
         why = "cuts windows by itself, from the end of the longest row"
     elif "position_ids" not in takes or getattr(config, "alibi", False):
         why = "takes no position_ids, so that rows of unequal length cannot share a batch"
-    elif "past_key_values" not in takes:
+    elif cache_name(model) not in takes:
         why = "keeps no keys and values"
     elif config._attn_implementation not in ("sdpa", "eager"):
         why = f"runs {config._attn_implementation}, which takes no mask: load it with attn_implementation='sdpa'"

@@ -19,7 +19,7 @@ from replication.planning.page import adapters_of, findings, page
 from replication.planning.plan import Plan
 from replication.planning.remedies import change, remedies
 from replication.planning.sizes import sizes_of
-from replication.policy import small_model, small_tokenizer
+from replication.policy import recompute_activations, small_model, small_tokenizer
 from replication.training.machine import check_settings
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ def test_activations_are_what_lives_between_forward_and_backward(strategy, preci
         torch.bfloat16 if p.element == 2 else torch.float32
     )
     if checkpointing:
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        recompute_activations(model)
     autocast = replace(p.config, trainer=replace(machine, precision="bf16" if p.mixed else "32"))
     assert memory.saved_activations(p) == pytest.approx(
         measure.activations(autocast, model, p.micro, p.prompt), rel=0.03

@@ -31,7 +31,7 @@ def test_a_model_that_sees_what_follows_is_named(monkeypatch):
     forward = type(model.model).forward
 
     def seeing(self, *args, **kwargs):
-        if kwargs.get("past_key_values") is None:
+        if kwargs.get("cache", kwargs.get("past_key_values")) is None:
             kwargs["attention_mask"] = torch.ones(1, 1, *[kwargs["input_ids"].shape[1]] * 2, dtype=torch.bool)
         return forward(self, *args, **kwargs)
 

@@ -20,7 +20,7 @@ from replication.rollout.adapters import Merged
 from replication.rollout.builtin.cache import RowCache
 from replication.rollout.builtin.rows import DONE, Rows
 from replication.rollout.builtin.slots import Slots
-from replication.rollout.masks import embedded, positions, refuse_unsupported, text_config
+from replication.rollout.masks import cache_name, embedded, positions, refuse_unsupported, text_config
 from replication.rollout.protocol import Counts, Piece, Watcher
 from replication.rollout.sampling import draw, tempered_logp, truncate
 from replication.rollout.uncertainty import MEASURES, token_surprisal
@@ -106,6 +106,7 @@ class TorchSession:
         widest = max(len(p) for p in prompts)
         cache = RowCache(text_config(model), min(rollout.max_rows, self.rows.count), widest + self.rows.tokens_at_most)
         self.slots = Slots(self.rows, cache, rollout.lanes or rollout.max_rows, self._prefill)
+        self.cache_name = cache_name(model)
         self.passes = self.sampled = 0
 
     def ask(self, rows: Tensor, kept: Tensor, seed: Tensor) -> None:
@@ -137,7 +138,7 @@ class TorchSession:
             input_ids=ids,
             position_ids=positions,
             attention_mask=mask,
-            past_key_values=cache,
+            **{self.cache_name: cache},
             use_cache=True,
             logits_to_keep=1,
         )
