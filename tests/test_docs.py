@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.versions import SETS
 from replication.config import TrainerConfig
 from replication.evaluation.statistics import Interval
 from replication.gate.judge import OK, judge_default
@@ -218,6 +219,19 @@ def test_the_installs_figures_are_those_that_were_measured():
         )
         assert re.search(row, text, re.M), row
     assert len(found["installs"]) == 3 and f"{date.fromisoformat(found['date']):%-d %B %Y}" in text
+
+
+def test_the_page_of_installs_tells_what_was_tested_with_other_versions():
+    text, found = (ROOT / "docs/install.md").read_text(), json.loads((ROOT / "reports/versions.json").read_text())
+    assert set(found) == set(SETS)
+    for name, row in found.items():
+        assert all(row[package] == version for package, version in SETS[name][1].items())
+        came = f"{row['passed']:,} pass" + (f", {row['failed']} fail" if row.get("failed") else "")
+        versions = " | ".join([row["python"], row["torch"], row["transformers"], row["deepspeed"]])
+        assert f"| {name} | {versions} | {came} |" in text
+    project = (ROOT / "pyproject.toml").read_text()
+    pins = {name: re.search(rf'"{name}==([\d.]+)"', project)[1] for name in ("torch", "transformers", "deepspeed")}
+    assert f"| pinned | 3.11 | {' | '.join(pins.values())} | all tests pass |" in text
 
 
 def test_the_waits_of_the_page_are_the_defaults():
