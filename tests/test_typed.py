@@ -121,6 +121,10 @@ def test_what_a_page_says_to_type_is_taken(parse, words):
         assert given[0] == "install" and set(re.findall(r"^(?:\.|replication)\[(.+)\]", given[-1])) <= {*EXTRAS}
     elif name.startswith("python"):
         assert module in ("venv", "build", "vllm.entrypoints.openai.api_server") or (ROOT / given[0]).is_file()
+    elif name == "docker":
+        targets = [given[place + 1] for place, word in enumerate(given) if word == "--target"]
+        stages = re.findall(r"^FROM .* AS (\w+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+        assert given[0] in ("build", "run") and set(targets) <= set(stages)
     elif words[0] != ".ci/run":
         assert name in FOREIGN
         if given[:1] == ["checkout"]:
