@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -70,17 +69,10 @@ def use_machine(config: PolicyConfig) -> torch.device:
 
 
 def recompute_activations(model: Any) -> None:
-    """Let the blocks make their activations again in the backward pass (gradient checkpointing), in eval mode, too.
-
-    Raises:
-        UserError: this transformers does so in training mode only.
-    """
-    if not hasattr(model, "activation_checkpointing_enable"):
-        raise UserError(
-            f"trainer.gradient_checkpointing needs transformers 5.23, and this is {transformers.__version__}: "
-            "`pip install transformers==5.23.0`, or set it false"
-        )
-    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    """Let the blocks make their activations again in the backward pass (gradient checkpointing)."""
+    old_name = "gradient_checkpointing_enable"  # of an older transformers
+    enable = getattr(model, "activation_checkpointing_enable", None) or getattr(model, old_name)
+    enable({"use_reentrant": False})
 
 
 def save_policy(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -6,11 +6,9 @@ import pytest
 import torch
 from small_models import small_model
 from torch import nn
-from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from experiments.training.measure import allocations
-from replication.errors import UserError
 from replication.policy import recompute_activations
 from replication.rollout.sampling import tempered_logp
 from replication.training import logprobs
@@ -92,12 +90,6 @@ def test_chunks_have_the_gradients_of_the_whole(monkeypatch, size, at_least, cal
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-6 * float(theirs.grad.abs().max()))
 
 
-def test_a_transformers_that_cannot_recompute_activations_here_says_so():
-    with pytest.raises(UserError, match=r"^trainer.gradient_checkpointing needs transformers 5.23, and this is 5\."):
-        recompute_activations(object())
-
-
-@pytest.mark.skipif(not hasattr(PreTrainedModel, "activation_checkpointing_enable"), reason="needs transformers 5.23")
 def test_blocks_make_their_activations_again_in_eval_mode_too():
     """Twice through each block where they are made again, once where not; and the rollout never does."""
     ids, at = torch.tensor([[5, 6, 7, 8]]), torch.tensor([[1, 2, 3]])
