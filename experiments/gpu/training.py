@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, Literal
 from unittest import mock
 
 import torch
@@ -27,6 +28,7 @@ from replication.rollout.policy import Policy
 from replication.rollout.trace import Rollout
 from replication.training import module as module_file
 from replication.training.checkpoint import RolloutCheckpoint
+from replication.training.kernels import use_liger
 from replication.training.logprobs import completion_logp
 from replication.training.lora import add_adapters
 from replication.training.machine import training_dtype
@@ -52,7 +54,11 @@ def micro_batch(rows: Rows, setting: Setting) -> None:
     def work() -> None:
         completion_logp(model, ids, at, ids[:, prompt:], 1.0)[0].sum().backward()
 
-    for label, on in (("cuDNN on", True), ("cuDNN off", False)):
+    ways = [("cuDNN on", True, False), ("cuDNN off", False, False)]
+    ways += [("fused kernels, cuDNN off", False, True)] if on_cuda() and find_spec("liger_kernel") else []
+    for label, on, fused in ways:
+        if fused:
+            use_liger(model)
         name = f"{count} x {prompt + longest:,} tokens, {label}"
         free()
         with cudnn(on):
@@ -66,12 +72,17 @@ def micro_batch(rows: Rows, setting: Setting) -> None:
                 f"of {pace.gpu(p).name}'s {pace.gpu(p).flops / 1e12:.0f} TFLOP/s; {against:.0%} of the matrix product's"
             )
             rows.add(f"{name}: share of the FLOP/s", done / pace.gpu(p).flops, "", ">= 0.45", note)
-    if on_cuda() and not setting.tiny:
-        weights, largest = 2 * p.element * p.sizes.parameters, 2 * p.element * p.sizes.largest
-        held = weights + memory.saved_activations(p)
-        plan = max(held + memory.layer_backward(p) + largest, held + memory.training_logits(p)) / GIB
-        note = f"measured {peak_gib():.1f} GiB, planned {plan:.1f}"
-        rows.add("memory, plan over measured", plan / peak_gib(), "", "<= 1.15", note)
+            plan = micro_batch_gib(p, "liger" if fused else "torch")
+            note = f"measured {peak_gib():.1f} GiB, planned {plan:.1f}"
+            rows.add(f"{name}: memory, plan over measured", plan / peak_gib(), "", "<= 1.15", note)
+
+
+def micro_batch_gib(p: Plan, kernels: Literal["torch", "liger"]) -> float:
+    """Planned memory of one micro-batch and nothing else: weights, gradients, and the larger of two phases."""
+    p = replace(p, config=replace(p.config, trainer=replace(p.config.trainer, kernels=kernels)))
+    weights, largest = 2 * p.element * p.sizes.parameters, 2 * p.element * p.sizes.largest
+    held = weights + memory.saved_activations(p)
+    return max(held + memory.layer_backward(p) + largest, held + memory.training_logits(p)) / GIB
 
 
 class Parts:

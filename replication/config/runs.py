@@ -87,6 +87,8 @@ class TrainerConfig:
     """Precision of training"""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass"""
+    kernels: Literal["torch", "liger"] = "torch"
+    """Of the policy's norms, feed-forward layers and rotary positions: torch's own, or fused ones, for GPUs alone"""
     gpu_gib: int = 0
     """GiB of memory that each GPU must have; 0 asks for no GPU"""
     silence: int = 120

@@ -127,15 +127,19 @@ def layer_activations(p: Plan) -> int:
     root (4). Outputs of the two norms before linear layers, D each (autocast: one bfloat16 copy a linear layer). The
     attention: queries, keys, values, output, (2 H + 2 K) d, and a float32 number a head. The feed-forward layer: gate,
     its activation, the other branch, their product, 4 I.
+
+    Fused kernels save of a norm its input in its own type and a root, and of the feed-forward layer 3 I: the activation
+    is made again.
     """
-    s, low = p.sizes, 2 if p.mixed else p.element
-    outer = 4 + (4 if p.mixed else p.element)  # bytes an element of a norm's saved pair
+    s, low, fused = p.sizes, 2 if p.mixed else p.element, p.config.trainer.kernels == "liger"
+    wide = 4 if p.mixed else p.element
+    outer = wide if fused else 4 + wide  # bytes an element of what a norm saves
     norms = 2 * (s.hidden * outer + 4)
     inputs = s.hidden * (5 * 2 if p.mixed else 2 * p.element)
-    inner = (s.heads + s.kv_heads) * (s.head_dim * (4 + low) + 4) if s.qk_norm else 0
+    inner = (s.heads + s.kv_heads) * (s.head_dim * (low if fused else 4 + low) + 4) if s.qk_norm else 0
     attention = 2 * (s.heads + s.kv_heads) * s.head_dim * low + 4 * s.heads
     adapters = 7 * p.config.policy.lora_rank * low  # what lies between the two matrices of each adapter
-    return norms + inputs + inner + attention + 4 * s.ffn * low + adapters
+    return norms + inputs + inner + attention + (3 if fused else 4) * s.ffn * low + adapters
 
 
 def saved_activations(p: Plan) -> int:
@@ -152,10 +156,12 @@ def saved_activations(p: Plan) -> int:
 
 def layer_backward(p: Plan) -> int:
     """n x what the backward pass through a block takes beside what is saved: with gradient checkpointing its saved
-    tensors made again; gradients of the feed-forward layer, 2 I, and of the stream, 2 D."""
+    tensors made again; gradients of the feed-forward layer, 2 I (1 I by a fused kernel, which writes the others where
+    the inputs were), and of the stream, 2 D."""
     s, low = p.sizes, 2 if p.mixed else p.element
     again = layer_activations(p) if p.config.trainer.gradient_checkpointing else 0
-    return p.tokens * (again + 2 * s.ffn * low + 2 * s.hidden * (4 if p.mixed else p.element))
+    ffn = (1 if p.config.trainer.kernels == "liger" else 2) * s.ffn
+    return p.tokens * (again + ffn * low + 2 * s.hidden * (4 if p.mixed else p.element))
 
 
 def record(p: Plan) -> int:

@@ -10,6 +10,8 @@ def check_gpus(trainer: TrainerConfig, model: str) -> None:
     """Raise a `UserError` where the run asks for more or larger GPUs than there are."""
     import torch
 
+    if trainer.kernels == "liger" and not torch.cuda.is_available():
+        raise UserError("trainer.kernels liger runs on CUDA GPUs, and this machine has none: leave it at torch")
     if not trainer.gpu_gib:
         if torch.cuda.is_available() and torch.cuda.device_count() < trainer.devices:
             raise UserError(
@@ -30,7 +32,7 @@ def check_settings(config: Config) -> None:
     """Raise a `UserError` for settings that contradict each other.
 
     These are: truncated sampling, whose draws are not from the distribution that is trained; more processes than the
-    strategy has; problems that do not divide among them.
+    strategy has; problems that do not divide among them; fused kernels and adapters.
     """
     rollout, train, trainer = config.rollout, config.train, config.trainer
     world = trainer.devices * trainer.nodes
@@ -41,6 +43,11 @@ def check_settings(config: Config) -> None:
         )
     if trainer.strategy == "single" and world > 1:
         raise UserError(f"trainer.strategy single runs 1 process, not {world}: use ddp or deepspeed_zero2")
+    if trainer.kernels == "liger" and config.policy.lora_rank:
+        raise UserError(
+            "trainer.kernels liger is not for policy.lora_rank: adapters are merged on the CPU, where these kernels do "
+            "not run"
+        )
     if train.prompts % (train.minibatches * world):
         raise UserError(
             f"train.prompts = {train.prompts} cannot be dealt evenly to {train.minibatches} minibatches x {world} "

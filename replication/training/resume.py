@@ -21,7 +21,7 @@ Identity = dict[str, Any]
 LIMITS = {"train.max_silent_steps", "train.max_mismatch", "train.max_truncated"}  # a run that met one may go on
 LIMITS |= {"grading.max_no_answer", "grading.max_timed_out"}
 MEMORY = {"train.micro_rows", "train.width_multiple", "rollout.max_rows", "rollout.lanes", "rollout.gpu_share"}
-MEMORY |= {"trainer.gradient_checkpointing"}
+MEMORY |= {"trainer.gradient_checkpointing", "trainer.kernels"}
 FREE = LIMITS | MEMORY | {"train.checkpoint_every", "train.keep_checkpoints", "trainer.logger", "trainer.gpu_gib"}
 FREE |= {"trainer.silence", "trainer.max_wait", "train.keep"}
 """Settings that no number of a run depends on but by rounding"""

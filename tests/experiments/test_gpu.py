@@ -250,10 +250,10 @@ def test_without_a_gpu_there_are_only_tiny_shapes(monkeypatch):
 
 
 def test_an_old_transformers_is_refused_before_the_gpu_is_asked_for():
-    machine.check_transformers("5.23.0")
+    machine.check_transformers("5.17.0")
     machine.check_transformers("6.0.0.dev0")
-    for found in ("5.17.0", None):
-        with pytest.raises(UserError, match=rf"transformers is {found}, and this needs 5\.23 or later: bring it"):
+    for found in ("5.16.1", None):
+        with pytest.raises(UserError, match=rf"transformers is {found}, and this needs 5\.17 or later: bring it"):
             machine.check_transformers(found)
 
 
