@@ -43,7 +43,7 @@ EXTRAS = {  # package -> the extra of pyproject.toml that brings it
     **dict.fromkeys(("lightning", "deepspeed", "peft", "datasets", "pyarrow", "dvc", "matplotlib"), "train"),
     **{name: name for name in ("wandb", "tensorboard")},
     **dict.fromkeys(("gguf", "accelerate"), "smollm2"),
-    **dict.fromkeys(("liger_kernel", "triton"), "liger"),
+    "liger_kernel": "liger",
 }
 
 

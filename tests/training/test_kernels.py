@@ -1,6 +1,7 @@
 """Fused kernels: the same losses and gradients, less memory, and refusals where they do not run."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from commands import ROOT
 
 from replication.config import Config, PolicyConfig, TrainerConfig
 from replication.errors import UserError
@@ -31,7 +33,9 @@ def plan(kernels, qk_norm):
 )
 @pytest.mark.parametrize(("family", "fused"), [("qwen3", 18), ("llama", 12)])
 def test_liger_gives_torchs_losses_and_gradients_and_saves_what_the_plan_says(family, fused):
-    done = subprocess.run([sys.executable, SCRIPT, family], capture_output=True, text=True)
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    argv, env = [sys.executable, SCRIPT, family], {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["logp"] < 1e-4 and found["gradient"] < 1e-4
