@@ -196,10 +196,16 @@ def training_logits(rows: int, longest: int, vocabulary: int) -> int:
     return seen.peak
 
 
+class _Named(SimpleNamespace):
+    """A model of which nothing but its description is looked at."""
+
+    def forward(self) -> None: ...
+
+
 def rollout_logits(config: Config, rows: int, vocabulary: int) -> int:
     """Peak of drawing the tokens of a segment, the model's part left out."""
     prompts = [[1]] * (rows // config.rollout.group_size)
-    model = SimpleNamespace(
+    model = _Named(
         device=torch.device("cpu"),
         config=SimpleNamespace(
             get_text_config=lambda decoder: SimpleNamespace(num_hidden_layers=1, _attn_implementation="sdpa")

@@ -93,7 +93,7 @@ MUTANTS = [
     Mutant("a step trains on next to nothing", "training/guard.py", "if dropped > MOST_DROPPED * scored", "if dropped > scored", "training/test_guard.py"),
     Mutant("a silent run goes on", "training/guard.py", "if limit and len(history) >= limit", "if limit and len(history) > limit", "training/test_guard.py"),
     Mutant("a checkpoint of other settings resumes", "training/resume.py", "if theirs.get(key) != mine.get(key)]", "if False]", "training/test_checkpoints.py"),
-    Mutant("the worst checkpoint is kept", "training/checkpoint.py", "best = max(scores", "best = min(scores", "training/test_checkpoints.py"),
+    Mutant("the worst checkpoint is kept", "training/resume.py", "return max(scores", "return min(scores", "training/test_checkpoints.py"),
     Mutant("training draws from a truncated distribution", "training/machine.py", "if rollout.top_k or rollout.top_p < 1:", "if rollout.top_k and rollout.top_p < 1:", "test_cli.py"),
     Mutant("segment of a token off by one", "rollout/trace.py", "(t[:, None] >= self.start[:, None])", "(t[:, None] > self.start[:, None])", T_ENGINE),
     Mutant("segment of a token counts absent ones", "rollout/trace.py", "(t[:, None] >= self.start[:, None]) & begun[:, None]", "(t[:, None] >= self.start[:, None])", T_MODULE),
