@@ -52,7 +52,8 @@ def test_fused_kernels_make_a_micro_batch_smaller_in_the_plan():
     )
 
 
-def test_they_are_for_gpus_and_for_all_weights():
+def test_they_are_for_gpus_and_for_all_weights(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError, match="liger runs on CUDA GPUs, and this machine has none: leave it at torch"):
         check_gpus(TrainerConfig(kernels="liger"), "tiny")
     with pytest.raises(UserError, match=r"trainer\.kernels liger is not for policy\.lora_rank: adapters are merged"):
