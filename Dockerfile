@@ -1,7 +1,7 @@
 # The package on a machine with GPUs: the pins of pyproject.toml in /opt/venv, and the repository in /replication.
 # docs/install.md says how to build it and how to run it, with folders of the machine for what is to stay.
 #
-# Its check runs all tests inside (30 minutes on two cores): docker build --target check .
+# Its check runs all tests inside: docker build --target check .
 # BASE may be any Debian or Ubuntu with Python 3.11 or 3.12; on one without CUDA the same steps run on the CPU.
 ARG BASE=nvidia/cuda:13.0.2-devel-ubuntu24.04
 

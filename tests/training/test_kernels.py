@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import ROOT
+from plans import paper
 
 from replication.config import Config, PolicyConfig, TrainerConfig
 from replication.errors import UserError
@@ -50,6 +51,11 @@ def test_fused_kernels_make_a_micro_batch_smaller_in_the_plan():
     assert memory.layer_backward(plan("torch", True)) - memory.layer_backward(plan("liger", True)) == (
         plan("torch", True).tokens * 48 * 4
     )
+
+
+def test_the_page_says_what_the_plan_of_8b_says():
+    saved = [memory.layer_activations(paper("8b", f"--trainer.kernels {kernels}")) for kernels in ("torch", "liger")]
+    assert f"{saved[1]:,} instead of {saved[0]:,} bytes a token" in (ROOT / "docs/running.md").read_text()
 
 
 def test_they_are_for_gpus_and_for_all_weights(monkeypatch):
